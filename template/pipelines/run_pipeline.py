@@ -1,0 +1,8 @@
+"""Run the pipeline: python pipelines/run_pipeline.py [STAGE] [--from STAGE] [--to STAGE] [--help]."""
+
+from importlib.metadata import entry_points
+
+(pipeline,) = entry_points(group="pipelines", name="run")
+
+if __name__ == "__main__":
+    pipeline.load()()

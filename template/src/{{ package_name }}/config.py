@@ -1,0 +1,130 @@
+"""Typed configuration: configs/*.yaml, one file and one model each, unknown keys refused."""
+
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import ConfigError
+from .settings import ROOT
+
+
+class Section(BaseModel):
+    """One configuration file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """configs/data.yaml: the raw data and how time divides it."""
+
+    path: Path = Field(description="the raw data, relative to the project")
+    train_until: date = Field(description="last day of the training rows")
+    validation_until: date = Field(
+        description="last day of the validation rows; the rest is holdout"
+    )
+
+    @model_validator(mode="after")
+    def _splits_are_in_order(self) -> Self:
+        if self.train_until >= self.validation_until:
+            raise ValueError(
+                f"train_until ({self.train_until}) must be before validation_until "
+                f"({self.validation_until})"
+            )
+        return self
+
+
+class Bound(Section):
+    """The least and the greatest value a metric may have."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _some_bound_is_set(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        return self
+
+
+class GatesConfig(Section):
+    """configs/gates.yaml: what a version must reach before an alias moves to it."""
+
+    holdout: dict[str, Bound] = Field(min_length=1, description="bounds on the holdout's metrics")
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def load(name: str, section: type[SectionT], overrides: Iterable[str] = ()) -> SectionT:
+    """Read configs/<name>.yaml into its model.
+
+    Parameters
+    ----------
+    name
+        The file's name without its suffix.
+    section
+        The model that the file must fit.
+    overrides
+        Words such as ``data.train_until=2013-07-31``; those of other sections are passed over.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is not YAML, or has an unknown key or a wrong value.
+    """
+    path = ROOT / "configs" / f"{name}.yaml"
+    values = _read(path)
+    for override in overrides:
+        target, key, value = split_override(override)
+        if target == name:
+            _assign(values, key, value)
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"configs/{name}.yaml: {_first_problem(error, section)}") from None
+
+
+def split_override(override: str) -> tuple[str, list[str], Any]:
+    """Split ``section.key=value`` into its section, the path of its key, and its value."""
+    left, separator, right = override.partition("=")
+    section, *key = left.split(".")
+    if not separator or not key or not all(key):
+        raise ConfigError(f"--set {override}: write it as section.key=value")
+    try:
+        return section, key, yaml.safe_load(right)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: {right!r} is not a YAML value") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; restore it from version control") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{path.name} is not valid YAML: {problem}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path.name} must be a mapping of keys to values")
+    return values
+
+
+def _assign(values: dict[str, Any], key: list[str], value: object) -> None:
+    for part in key[:-1]:
+        nested = values.setdefault(part, {})
+        if not isinstance(nested, dict):
+            raise ConfigError(f"--set: {part!r} is a value, not a group of keys")
+        values = nested
+    values[key[-1]] = value
+
+
+def _first_problem(error: ValidationError, section: type[Section]) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; the keys are {', '.join(section.model_fields)}"
+    return f"{key}: {problem['msg']}" if key else problem["msg"]

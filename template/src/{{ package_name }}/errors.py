@@ -1,0 +1,56 @@
+"""How a mistake reaches a person: one sentence on standard error and an exit code, no traceback."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class ProjectError(Exception):
+    """Something the user can mend; its message says what is wrong and what to do next."""
+
+    exit_code = 1
+
+
+class ConfigError(ProjectError):
+    """A configuration file, an override or an environment variable is not valid."""
+
+
+class DataError(ProjectError):
+    """A data file is missing, unreadable or breaks the schema."""
+
+
+class StageError(ProjectError):
+    """A pipeline stage cannot run as asked."""
+
+
+class RegistryError(ProjectError):
+    """The tracking store is unreachable, or holds no such model or version."""
+
+
+class GateError(ProjectError):
+    """A model version failed a promotion gate."""
+
+    exit_code = 3
+
+
+def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Turn SIGTERM into an exit, so that runs are closed and temporary files removed."""
+    sys.exit(TERMINATED)
+
+
+def run_command(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
+    """Run a command line entry point and exit with its code."""
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        sys.exit(main(None) or 0)
+    except ProjectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

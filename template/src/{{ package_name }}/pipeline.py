@@ -1,0 +1,285 @@
+"""The pipeline: ingest, preprocess, train, evaluate, register, each skipped while nothing changed."""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from . import config, data, evaluate, model_format, preprocess, registry, stages, tracking, train
+from .contract import TARGET, model_frame, validate
+from .errors import ConfigError, DataError, run_command
+from .model import ModelConfig, predict
+from .progress import TrainingProgress, read_history
+from .schema import TIME
+from .settings import ROOT, Settings
+from .settings import load as load_settings
+
+ARTIFACTS = ROOT / "artifacts"
+NAMES = ("ingest", "preprocess", "train", "evaluate", "register")
+SPLITS = ("train", "validation", "holdout")
+
+
+@dataclass
+class Pipeline:
+    """The five stages over one configuration; `client` and `run_id` are set once a run is open."""
+
+    settings: Settings
+    data: config.DataConfig
+    model: ModelConfig
+    root: Path = ARTIFACTS
+    marks: Mapping[str, str] = field(default_factory=dict)
+    client: MlflowClient | None = None
+
+    @property
+    def source(self) -> Path:
+        """The raw data's path."""
+        return ROOT / self.data.path
+
+    def stages(self) -> list[stages.Stage]:
+        """Return the stages in order, each with what its outputs depend on."""
+        splits = self.data.model_dump(mode="json", exclude={"path"})
+        return [
+            stages.Stage("ingest", self.ingest, data, files=[self.source]),
+            stages.Stage("preprocess", self.preprocess, preprocess, splits),
+            stages.Stage("train", self.train, train, self.model.model_dump(mode="json")),
+            stages.Stage("evaluate", self.evaluate, evaluate),
+            stages.Stage(
+                "register",
+                self.register,
+                model_format,
+                {"name": self.settings.model_name, "store": self.settings.mlflow_tracking_uri},
+                still_valid=self.still_registered,
+            ),
+        ]
+
+    def ingest(self, out: Path) -> None:
+        """Load the raw data and hold it against the schema."""
+        try:
+            rows = data.load(self.source)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{self.data.path} cannot be read: {reason}") from error
+        validate(rows, str(self.data.path)).to_parquet(out / "rows.parquet", index=False)
+
+    def preprocess(self, out: Path) -> None:
+        """Divide the rows by time."""
+        rows = pd.read_parquet(self.root / "ingest" / "rows.parquet")
+        for name, part in preprocess.split(rows, self.data)._asdict().items():
+            if part.empty:
+                raise DataError(
+                    f"the {name} split has no rows; check the dates in configs/data.yaml"
+                )
+            part.to_parquet(out / f"{name}.parquet", index=False)
+
+    def split(self, name: str) -> pd.DataFrame:
+        """Read one split."""
+        return pd.read_parquet(self.root / "preprocess" / f"{name}.parquet")
+
+    def train(self, out: Path) -> None:
+        """Fit the model; a checkpoint of the same inputs is resumed."""
+        checkpoint = self.root / "checkpoints" / self.marks["train"][:16]
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        sink = _log_step if mlflow.active_run() else None
+        with TrainingProgress(checkpoint, sink) as progress:
+            model = train.train(self.split("train"), self.split("validation"), self.model, progress)
+        model_format.save(model, out)
+        progress.write_history(out / "history.json")
+        shutil.rmtree(checkpoint.parent)
+
+    def evaluate(self, out: Path) -> None:
+        """Score every split and every month, and draw the holdout."""
+        model = model_format.load(self.root / "train")
+        scored = {name: _with_predictions(self.split(name), model) for name in SPLITS}
+        rows = pd.concat(scored.values())
+        months = {str(m): _score(part) for m, part in rows.groupby(rows[TIME].dt.strftime("%Y-%m"))}
+        metrics = {**{name: _score(part) for name, part in scored.items()}, "by_month": months}
+        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        target, predicted = _values(scored["holdout"])
+        by_month = pd.DataFrame.from_dict(months, orient="index")
+        for name, figure in evaluate.plot(target, predicted, by_month).items():
+            figure.savefig(out / f"{name}.png", dpi=110)
+
+    def register(self, out: Path) -> None:
+        """Log the run's parameters, metrics, plots and model, and register the model's version."""
+        with tracking.explained(self.settings.mlflow_tracking_uri):
+            self._log_run()
+            requirements = [f"{name}=={v}" for name, v in stages.dependency_versions().items()]
+            example = model_frame(self.split("train").head(3))
+            model = model_format.load(self.root / "train")
+            logged = model_format.log(model, example, requirements)
+            digest = stages.tree_digest(
+                Path(mlflow.artifacts.download_artifacts(logged.model_uri)), registry.DOWNLOAD_NOTE
+            )
+            version = mlflow.register_model(
+                logged.model_uri, self.settings.model_name, tags={registry.DIGEST_TAG: digest}
+            )
+        run = mlflow.active_run()
+        assert run is not None
+        record = {
+            "name": version.name,
+            "version": str(version.version),
+            "run_id": run.info.run_id,
+            "experiment_id": run.info.experiment_id,
+            "sha256": digest,
+        }
+        (out / "version.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def _log_run(self) -> None:
+        mlflow.set_tags(tracking.provenance(self.source))
+        mlflow.log_params({f"data.{k}": v for k, v in self.data.model_dump(mode="json").items()})
+        mlflow.log_params({f"model.{k}": v for k, v in self.model.model_dump(mode="json").items()})
+        mlflow.log_metrics(flatten(self.metrics()))
+        mlflow.log_artifact(str(self.root / "evaluate" / "metrics.json"))
+        for picture in sorted((self.root / "evaluate").glob("*.png")):
+            mlflow.log_artifact(str(picture), "plots")
+        for name in SPLITS:
+            rows = mlflow.data.from_pandas(self.split(name), str(self.source), TARGET.name, name)
+            mlflow.log_input(rows, context=name)
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Read what evaluate wrote."""
+        path = self.root / "evaluate" / "metrics.json"
+        found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def registered(self) -> dict[str, str]:
+        """Read what register wrote."""
+        path = self.root / "register" / "version.json"
+        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def still_registered(self, folder: Path) -> bool:
+        """Say whether the store still has the version that the folder records."""
+        record = json.loads((folder / "version.json").read_text(encoding="utf-8"))
+        client = self.connect()
+        known = {v.number: v for v in registry.versions(client, self.settings.model_name)}
+        return record["version"] in known and known[record["version"]].digest == record["sha256"]
+
+    def connect(self) -> MlflowClient:
+        """Return the tracking client, connecting on first use."""
+        if self.client is None:
+            self.client = tracking.connect(self.settings)
+        return self.client
+
+
+def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Turn nested metrics into MLflow names such as ``holdout/mae``."""
+    flat: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = float(value)
+    return flat
+
+
+def _with_predictions(rows: pd.DataFrame, model: model_format.Model) -> pd.DataFrame:
+    return rows.assign(predicted=predict(model, model_frame(rows)))
+
+
+def _values(rows: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return rows[TARGET.name].to_numpy(np.float64), rows["predicted"].to_numpy(np.float64)
+
+
+def _score(rows: pd.DataFrame) -> dict[str, float]:
+    return evaluate.score(*_values(rows))
+
+
+def _log_step(step: int, metrics: Mapping[str, float]) -> None:
+    mlflow.log_metrics(dict(metrics), step=step)
+
+
+def run(pipeline: Pipeline, *, first: str, last: str, force: bool, console: Console) -> None:
+    """Run what is out of date between two stages, under one MLflow run if a version will result."""
+    with stages.exclusive(pipeline.root), ExitStack() as stack:
+        planned = stages.plan(pipeline.stages(), pipeline.root, first=first, last=last, force=force)
+        pipeline.marks = {stage.name: mark for stage, mark, _ in planned}
+        if any(stage.name == "register" and stale for stage, _, stale in planned):
+            pipeline.connect()
+            stack.enter_context(tracking.explained(pipeline.settings.mlflow_tracking_uri))
+            stack.enter_context(mlflow.start_run())
+            if not any(stage.name == "train" and stale for stage, _, stale in planned):
+                for step, metrics in read_history(pipeline.root / "train" / "history.json"):
+                    _log_step(step, metrics)
+        for stage, mark, stale in planned:
+            started = time.perf_counter()
+            if stale:
+                stages.execute(stage, mark, pipeline.root)
+            took = f"{time.perf_counter() - started:5.1f} s" if stale else "unchanged"
+            console.print(f"  {stage.name:<12}{took:>10}", highlight=False)
+
+
+def show(pipeline: Pipeline, console: Console) -> None:
+    """Print what came of it: the metrics, the version, and where to look next."""
+    metrics = pipeline.metrics()
+    table = Table("metric", *SPLITS, box=None, pad_edge=False, padding=(0, 2))
+    for name in metrics["holdout"]:
+        table.add_row(name, *(f"{metrics[split].get(name, float('nan')):.4f}" for split in SPLITS))
+    console.print()
+    console.print(table, highlight=False)
+    version = pipeline.registered()
+    page = tracking.run_page(pipeline.settings, version["experiment_id"], version["run_id"])
+    console.print(f"\nRegistered {version['name']} version {version['version']}", highlight=False)
+    console.print(f"Plots   {pipeline.root / 'evaluate'}", highlight=False, soft_wrap=True)
+    console.print(f"Run     {page}", highlight=False, soft_wrap=True)
+    console.print("Next    make promote", highlight=False)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="run_pipeline.py", description=__doc__)
+    parser.add_argument("stage", nargs="?", choices=NAMES, help="run this stage alone")
+    parser.add_argument("--from", dest="first", choices=NAMES, help="begin at this stage")
+    parser.add_argument("--to", dest="last", choices=NAMES, help="end after this stage")
+    parser.add_argument("--force", action="store_true", help="run even what has not changed")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
+        help="override configs/SECTION.yaml for this run, such as model.seed=1",
+    )  # fmt: skip
+    chosen = parser.parse_args(arguments)
+    if chosen.stage and (chosen.first or chosen.last):
+        parser.error("name one stage, or give --from and --to, not both")
+    return chosen
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    chosen = parse(arguments)
+    for override in chosen.overrides:
+        section, _, _ = config.split_override(override)
+        if section not in {"data", "model"}:
+            raise ConfigError(f"--set {override}: the sections are data and model")
+    pipeline = Pipeline(
+        load_settings(),
+        config.load("data", config.DataConfig, chosen.overrides),
+        config.load("model", ModelConfig, chosen.overrides),
+    )
+    if not pipeline.source.is_file():
+        raise DataError(f"{pipeline.source} does not exist; set `path` in configs/data.yaml")
+    console = Console()
+    first = chosen.stage or chosen.first or NAMES[0]
+    last = chosen.stage or chosen.last or NAMES[-1]
+    run(pipeline, first=first, last=last, force=chosen.force, console=console)
+    if last == NAMES[-1]:
+        show(pipeline, console)
+    else:
+        console.print(f"Outputs {pipeline.root / last}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def command() -> NoReturn:
+    """Run as a command; pyproject.toml names this for pipelines/run_pipeline.py."""
+    run_command(main)

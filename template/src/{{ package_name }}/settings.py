@@ -1,0 +1,59 @@
+"""Settings of the environment: where things are and which model to use. .env.example lists them."""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import ConfigError
+
+PACKAGE = Path(__file__).parent.name
+
+
+def find_root() -> Path:
+    """Return the project's folder: the one above src/, or the working directory once installed."""
+    checkout = Path(__file__).parents[2]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+ROOT = find_root()
+
+
+class Settings(BaseSettings):
+    """Environment variables, or the same names in a .env file; the environment wins."""
+
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env", extra="ignore", env_ignore_empty=True, protected_namespaces=()
+    )
+
+    mlflow_tracking_uri: str = Field(
+        f"sqlite:///{ROOT / 'mlflow.db'}", description="where runs are recorded"
+    )
+    mlflow_registry_uri: str | None = Field(
+        None, description="where model versions are recorded, if not with the runs"
+    )
+    mlflow_experiment_name: str = Field(PACKAGE, description="the experiment that holds the runs")
+    model_name: str = Field(PACKAGE, description="the registered model's name")
+    model_stage: str = Field("production", description="the alias that the service resolves")
+    host: str = Field("127.0.0.1", description="the address the service listens on")
+    port: int = Field(8080, ge=1, le=65535, description="the port the service listens on")
+    max_body_bytes: int = Field(1_048_576, ge=1, description="the largest request body accepted")
+    max_instances: int = Field(1000, ge=1, description="the most instances in one request")
+
+
+def load() -> Settings:
+    """Read the settings.
+
+    Raises
+    ------
+    ConfigError
+        A variable has a value of the wrong kind.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = str(problem["loc"][0]).upper()
+        raise ConfigError(
+            f"{name}={problem['input']!r} in the environment: {problem['msg']}"
+        ) from None

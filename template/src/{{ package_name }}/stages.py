@@ -1,0 +1,183 @@
+"""The pipeline's memory: run a stage only when something it depends on has changed.
+
+A stage's fingerprint is a hash over its parameters, its input files, the source of every module
+of this package it imports, the versions of the project's dependencies, and the fingerprints of
+the stages before it. Outputs are written to a temporary folder that is renamed when complete, so
+a killed run leaves either the old outputs or the new ones.
+"""
+
+import ast
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from .errors import StageError
+from .settings import PACKAGE
+
+RECORD = "stage.json"
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: `run` writes files into the folder it is given, and nothing anywhere else."""
+
+    name: str
+    run: Callable[[Path], None]
+    module: ModuleType
+    params: Mapping[str, Any] = field(default_factory=dict)
+    files: Sequence[Path] = ()
+    still_valid: Callable[[Path], bool] = lambda _: True
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while chunk := content.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def tree_digest(folder: Path, leave_out: frozenset[str] = frozenset()) -> str:
+    """Return the SHA-256 over the relative names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in leave_out:
+            digest.update(f"{name}\0{file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def source_files(module: ModuleType) -> set[Path]:
+    """Return the module's file and those of the modules it imports, directly or not, from here."""
+    found: set[Path] = set()
+    waiting = [Path(str(module.__file__))]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                names = [node.module] if node.module else [alias.name for alias in node.names]
+                for name in names:
+                    target = path.parent / name.replace(".", "/")
+                    waiting += [target.with_suffix(".py"), target / "__init__.py"]
+    return found
+
+
+def dependency_versions() -> dict[str, str]:
+    """Return the installed version of each library that the project names as a dependency."""
+    requirements = [Requirement(line) for line in metadata.requires(PACKAGE) or []]
+    return {r.name: metadata.version(r.name) for r in requirements if r.marker is None}
+
+
+def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
+    """Return each stage's fingerprint; each includes the one before it."""
+    result: dict[str, str] = {}
+    versions = dependency_versions()
+    previous = ""
+    for stage in stages:
+        sources = {path.name: file_digest(path) for path in source_files(stage.module)}
+        inputs = [file_digest(path) for path in stage.files]
+        content = [stage.name, dict(stage.params), inputs, sources, versions, previous]
+        previous = hashlib.sha256(
+            json.dumps(content, sort_keys=True, default=str).encode()
+        ).hexdigest()
+        result[stage.name] = previous
+    return result
+
+
+def is_current(folder: Path, fingerprint: str) -> bool:
+    """Say whether the folder holds complete, unaltered outputs of this fingerprint."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    intact = record.get("outputs") == tree_digest(folder, frozenset({RECORD}))
+    return intact and record.get("fingerprint") == fingerprint
+
+
+def execute(stage: Stage, fingerprint: str, root: Path) -> None:
+    """Run one stage and put its outputs in place of the old ones."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{stage.name}-", dir=root))
+    try:
+        stage.run(temporary)
+        record = {"fingerprint": fingerprint, "outputs": tree_digest(temporary)}
+        (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        final = root / stage.name
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def plan(
+    stages: Sequence[Stage], root: Path, *, first: str, last: str, force: bool
+) -> list[tuple[Stage, str, bool]]:
+    """List the stages from `first` to `last` with their fingerprints and whether each must run.
+
+    Raises
+    ------
+    StageError
+        `first` comes after `last`, or needs outputs that are missing or out of date.
+    """
+    names = [stage.name for stage in stages]
+    begin, end = names.index(first), names.index(last)
+    if begin > end:
+        raise StageError(f"--from {first} comes after --to {last}; the order is {', '.join(names)}")
+    marks = fingerprints(stages)
+    for name in names[:begin]:
+        if not is_current(root / name, marks[name]):
+            raise StageError(
+                f"stage {first!r} needs the outputs of {name!r}, which are missing or out of date; "
+                f"run {name!r} first, or leave out --from"
+            )
+    planned = []
+    stale = force
+    for stage in stages[begin : end + 1]:
+        folder = root / stage.name
+        stale = stale or not (is_current(folder, marks[stage.name]) and stage.still_valid(folder))
+        planned.append((stage, marks[stage.name], stale))
+    return planned
+
+
+@contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """Hold the workspace for one run, after removing what a killed one left half-written.
+
+    Raises
+    ------
+    StageError
+        Another run holds it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StageError(
+                f"another run (process {lock.read().strip() or 'unknown'}) is using {root}; "
+                "wait for it or stop it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        for leftover in root.glob(".*-*/"):
+            shutil.rmtree(leftover)
+        yield

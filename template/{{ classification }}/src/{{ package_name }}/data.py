@@ -1,0 +1,22 @@
+"""Ingest: from the raw file to a table that fits the schema.
+
+This is where your own source goes: a warehouse query, a bucket, an API. Return one row per
+entity, with the time column, the features and the target of schema.py.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+LATE_AFTER = 15  # minutes, the bound of the US Department of Transportation
+
+
+def load(path: Path) -> pd.DataFrame:
+    """Read the raw flights and say which arrived late.
+
+    The delay itself is known only on arrival, so it is dropped once the label is made from it.
+    """
+    flights = pd.read_parquet(path)
+    flights["date"] = pd.to_datetime(flights["date"])
+    flights["late"] = flights["arrival_delay"] > LATE_AFTER
+    return flights.drop(columns="arrival_delay")

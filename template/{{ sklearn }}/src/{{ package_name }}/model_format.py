@@ -1,0 +1,56 @@
+"""How a scikit-learn model is written, logged and read: skops, which holds no code to run."""
+
+from pathlib import Path
+
+import mlflow.sklearn
+import pandas as pd
+import skops.io as sio
+from mlflow.models.model import ModelInfo
+
+from .contract import signature
+from .errors import RegistryError
+from .model import TRUSTED_TYPES, Model
+
+FILE = "model.skops"
+
+
+def save(model: Model, folder: Path) -> None:
+    """Write the model into a folder."""
+    sio.dump(model, folder / FILE)
+
+
+def load(folder: Path) -> Model:
+    """Read a model that `save` or `log` wrote.
+
+    Raises
+    ------
+    RegistryError
+        The file is missing, is not a skops file, or holds a type that model.py does not trust.
+    """
+    path = folder / FILE
+    try:
+        untrusted = set(sio.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
+        if untrusted:
+            raise RegistryError(
+                f"{path.name} holds types that model.py does not trust: {', '.join(sorted(untrusted))}"
+            )
+        model: Model = sio.load(path, trusted=TRUSTED_TYPES)
+    except RegistryError:
+        raise
+    except Exception as error:
+        # Whatever a damaged or planted file makes the reader raise, it is the file's fault.
+        raise RegistryError(f"{path} is not a model that skops can read: {error}") from None
+    return model
+
+
+def log(model: Model, example: pd.DataFrame, requirements: list[str]) -> ModelInfo:
+    """Log the model, its signature and pinned requirements to the active run."""
+    return mlflow.sklearn.log_model(
+        model,
+        name="model",
+        serialization_format="skops",
+        skops_trusted_types=TRUSTED_TYPES,
+        signature=signature(),
+        input_example=example,
+        pip_requirements=requirements,
+    )
