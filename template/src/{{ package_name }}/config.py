@@ -50,10 +50,47 @@ class Bound(Section):
         return self
 
 
+class Comparison(Section):
+    """How much better than production a candidate must be, and how sure of it one must be."""
+
+    min_improvement: float = Field(0.005, ge=0, description="share of the champion's mean loss")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="one-sided")
+    resamples: int = Field(4000, ge=1000)
+    min_days: int = Field(
+        30, ge=2, description="fewer days of holdout cannot tell two models apart"
+    )
+    seed: int = 0
+
+
+class Slices(Section):
+    """Floors for groups of rows, so that a good average cannot hide a bad group."""
+
+    columns: list[str] = Field(description="each value of each of these features is a slice")
+    min_rows: int = Field(ge=1, description="smaller slices are reported, not judged")
+    bounds: dict[str, Bound] = Field(min_length=1)
+
+
+class Budgets(Section):
+    """What serving a version may cost."""
+
+    latency_ms: float = Field(gt=0, description="median time of one prediction of one row")
+    size_mb: float = Field(gt=0, description="all files of the version")
+
+
 class GatesConfig(Section):
     """configs/gates.yaml: what a version must reach before an alias moves to it."""
 
     holdout: dict[str, Bound] = Field(min_length=1, description="bounds on the holdout's metrics")
+    slices: Slices
+    comparison: Comparison = Comparison()
+    budgets: Budgets
+
+
+class CardConfig(Section):
+    """configs/card.yaml: what the model card says that no measurement can."""
+
+    intended_use: str = Field(min_length=1)
+    limits: list[str] = Field(min_length=1)
 
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -105,6 +142,8 @@ def _read(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; restore it from version control") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"{path.name} is not valid YAML: {problem}") from None
@@ -127,4 +166,6 @@ def _first_problem(error: ValidationError, section: type[Section]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r}; the keys are {', '.join(section.model_fields)}"
-    return f"{key}: {problem['msg']}" if key else problem["msg"]
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key}={problem['input']!r}: {problem['msg']}" if key else problem["msg"]

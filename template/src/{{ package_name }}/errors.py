@@ -38,8 +38,16 @@ class GateError(ProjectError):
     exit_code = 3
 
 
+class ConflictError(ProjectError):
+    """Somebody else holds the registry lock, or moved an alias since it was looked at."""
+
+    exit_code = 4
+
+
 def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     """Turn SIGTERM into an exit, so that runs are closed and temporary files removed."""
+    # Process groups and wrappers often send it twice; the second would interrupt the clean-up.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(TERMINATED)
 
 

@@ -13,6 +13,7 @@ from .stages import tree_digest
 
 STAGES = ("staging", "production")
 DIGEST_TAG = "sha256"
+QUARANTINE_TAG = "quarantined"
 # MLflow writes this file into what it downloads; it is not part of the model.
 DOWNLOAD_NOTE = frozenset({"registered_model_meta"})
 
@@ -92,6 +93,11 @@ def resolve(client: MlflowClient, name: str, alias: str) -> Version:
             f"model {name!r} has no {alias} version yet; run `make run promote` first"
         )
     return version(client, name, number)
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def fetch(wanted: Version, folder: Path) -> Path:

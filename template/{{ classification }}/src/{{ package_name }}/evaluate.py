@@ -44,6 +44,16 @@ def score(target: Values, predicted: Values) -> dict[str, float]:
     return {name: float(value) for name, value in sorted(values.items())}
 
 
+def losses(target: Values, predicted: Values) -> Values:
+    """Return each row's log loss: what decides whether one model is better than another.
+
+    It is a proper scoring rule: no model can gain by reporting other probabilities than it
+    believes (Gneiting and Raftery 2007).
+    """
+    certain = np.clip(predicted, 1e-7, 1 - 1e-7)
+    return -np.where(target == 1, np.log(certain), np.log1p(-certain))
+
+
 def plot(target: Values, predicted: Values, by_month: pd.DataFrame) -> dict[str, Figure]:
     """Draw the holdout: what each figure is called, and the figure."""
     return {

@@ -40,6 +40,14 @@ def score(target: Values, predicted: Values) -> dict[str, float]:
     return {name: float(value) for name, value in sorted(values.items())}
 
 
+def losses(target: Values, predicted: Values) -> Values:
+    """Return each row's squared error: what decides whether one model is better than another.
+
+    It suits a model of the mean; use the absolute error if yours predicts the median.
+    """
+    return np.square(target - predicted)
+
+
 def plot(target: Values, predicted: Values, by_month: pd.DataFrame) -> dict[str, Figure]:
     """Draw the holdout: what each figure is called, and the figure."""
     return {

@@ -1,0 +1,95 @@
+"""What promote_model prints for people; with --json it prints its results as they are."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Result = Mapping[str, Any]
+
+
+def show_status(result: Result, console: Console) -> None:
+    """Print the versions and anything that needs attention."""
+    if not result["versions"]:
+        console.print(f"{result['model']} has no version yet; run `make run` first")
+    else:
+        table = _table("version", "stage", "created", "sha256")
+        for row in result["versions"]:
+            stage = ", ".join(row["stages"]) or "none"
+            if row["quarantined"]:
+                stage = f"{stage}, quarantined"
+            table.add_row(row["version"], stage, row["created"], str(row["sha256"])[:12])
+        console.print(table, highlight=False)
+    for line in result["attention"]:
+        console.print(f"attention: {line}", highlight=False, soft_wrap=True)
+
+
+def show_history(result: Result, console: Console) -> None:
+    """Print the journal, or who was where at a moment."""
+    if "at" in result:
+        for stage, version in result["stages"].items():
+            console.print(
+                f"{stage} at {result['at']}: version {version or 'none'}", highlight=False
+            )
+        return
+    table = _table("when", "event", "stage", "from", "to", "outcome", "by", "why")
+    for row in result["events"]:
+        why = row["reason"] or row["note"]
+        table.add_row(
+            row["when"],
+            row["kind"],
+            row["stage"],
+            row["before"] or "none",
+            row["after"] or "none",
+            row["outcome"],
+            row["actor"],
+            why,
+        )
+    console.print(table if result["events"] else "nothing has been promoted yet", highlight=False)
+
+
+def show_gates(result: Result, console: Console) -> None:
+    """Print each gate's verdict."""
+    table = _table("", "gate", "measured", "needed")
+    for gate in result["gates"]:
+        mark = "[green]pass[/]" if gate["passed"] else "[red]FAIL[/]"
+        table.add_row(mark, gate["name"], gate["measured"], gate["bound"])
+    console.print(table, highlight=False)
+    for gate in result["gates"]:
+        if not gate["passed"]:
+            console.print(f"{gate['name']}: {gate['advice']}", highlight=False, soft_wrap=True)
+    console.print(f"Card    {result['card']}", highlight=False, soft_wrap=True)
+
+
+def show_move(result: Result, console: Console) -> None:
+    """Print what moved, or why nothing did."""
+    before = result["previous"] or "none"
+    label = f"{result['stage']}: {result['model']} version {result['version']}"
+    if result["moved"]:
+        console.print(f"{label}, was {before}", highlight=False)
+    else:
+        console.print(f"{label} not moved, {result['why']}", highlight=False)
+    if "card" in result:
+        console.print(f"Card    {result['card']}", highlight=False, soft_wrap=True)
+
+
+def show_repair(result: Result, console: Console) -> None:
+    """Print what was repaired."""
+    lines = result["done"] or result.get("attention") or ["nothing to repair"]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+
+
+SHOW: Mapping[str, Callable[[Result, Console], None]] = {
+    "status": show_status,
+    "history": show_history,
+    "evaluate": show_gates,
+    "promote": show_move,
+    "rollback": show_move,
+    "break-lock": show_repair,
+}

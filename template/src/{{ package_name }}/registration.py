@@ -1,0 +1,48 @@
+"""Registration: from a trained model to a version that can be checked for ever after."""
+
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from . import holdout, model_format, registry
+from .model import Model
+from .stages import dependency_versions, tree_digest
+
+
+def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str) -> dict[str, str]:
+    """Log a model to the active run and register it as a new version without an alias.
+
+    The version carries the SHA-256 of its files and of the holdout rows that it is judged on.
+
+    Returns
+    -------
+    dict
+        name, version, run_id, experiment_id and sha256.
+    """
+    requirements = [f"{library}=={number}" for library, number in dependency_versions().items()]
+    logged = model_format.log(model, example, requirements)
+    files = Path(mlflow.artifacts.download_artifacts(logged.model_uri))
+    tags = {
+        registry.DIGEST_TAG: tree_digest(files, registry.DOWNLOAD_NOTE),
+        holdout.TAG: holdout.log(holdout_file),
+    }
+    client = MlflowClient()  # mlflow.register_model does the same, but prints
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        name, logged.model_uri, logged.run_id, tags, model_id=logged.model_id
+    )
+    run = mlflow.get_run(logged.run_id)
+    return {
+        "name": name,
+        "version": str(version.version),
+        "run_id": run.info.run_id,
+        "experiment_id": run.info.experiment_id,
+        "sha256": tags[registry.DIGEST_TAG],
+    }

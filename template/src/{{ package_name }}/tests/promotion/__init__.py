@@ -1,0 +1,1 @@
+"""Tests of promotion: gates, the lock, the journal, rollback, and attempts to get round them."""

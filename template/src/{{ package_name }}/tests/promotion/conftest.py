@@ -1,0 +1,187 @@
+"""A registry of its own for each test, and two models: one that learned, one that learned wrong.
+
+TEST_TRACKING_URI points the tests at another tracking store than a temporary SQLite file.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from ... import (
+    comparison,
+    config,
+    data,
+    gates,
+    preprocess,
+    promote_model,
+    registration,
+    registry,
+    tracking,
+)
+from ...contract import TARGET, model_frame
+from ...evaluate import score
+from ...lifecycle import Store
+from ...model import Model, ModelConfig, predict
+from ...progress import TrainingProgress
+from ...settings import ROOT, Settings
+from ...train import train
+
+TRAINING_ROWS = 3_000
+HOLDOUT_ROWS = 2_500
+
+
+@dataclass
+class Models:
+    """Two trained models, and the holdout rows as a file."""
+
+    good: Model
+    bad: Model
+    example: pd.DataFrame
+    holdout: Path
+
+
+@dataclass
+class World:
+    """One registered model's registry, with commands to act on it."""
+
+    settings: Settings
+    models: Models
+    store: Store
+
+    def register(self, model: Model | None = None, holdout: Path | None = None) -> str:
+        """Register a model, by default the good one, and return the version's number."""
+        with mlflow.start_run():
+            mlflow.set_tags({"git.sha": "0123abc", "data.sha256": "feed"})
+            record = registration.register(
+                model or self.models.good,
+                self.models.example,
+                holdout or self.models.holdout,
+                self.settings.model_name,
+            )
+        return record["version"]
+
+    def command(self, *words: str) -> dict[str, Any]:
+        """Run one promote_model command and return its result."""
+        chosen = promote_model.parse(words)
+        return promote_model.COMMANDS[chosen.command](self.store, chosen)
+
+    def in_production(self, model: Model | None = None) -> str:
+        """Register a model and take it all the way to production."""
+        number = self.register(model)
+        self.command("promote", "--to", "staging", "--version", number)
+        self.command("promote", "--to", "production", "--version", number)
+        return number
+
+    def stages(self) -> dict[str, str]:
+        """Return where the aliases are."""
+        return registry.aliases(self.store.client, self.store.model)
+
+
+def _fit(rows: preprocess.Splits, hyperparameters: ModelConfig, folder: Path) -> Model:
+    training = rows.train.sample(TRAINING_ROWS, random_state=0).sort_index()
+    validation = rows.validation.sample(1_000, random_state=0).sort_index()
+    with TrainingProgress(folder) as progress:
+        return train(training, validation, hyperparameters, progress)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    folder = tmp_path_factory.mktemp("models")
+    settings = config.load("data", config.DataConfig)
+    rows = preprocess.split(data.load(ROOT / settings.path), settings)
+    wrong = preprocess.Splits(*(part.assign(**{TARGET.name: _opposite(part)}) for part in rows))
+    hyperparameters = config.load("model", ModelConfig)
+    holdout = rows.holdout.sample(min(HOLDOUT_ROWS, len(rows.holdout)), random_state=0).sort_index()
+    holdout.to_parquet(folder / "holdout.parquet", index=False)
+    return Models(
+        _fit(rows, hyperparameters, folder / "good"),
+        _fit(wrong, hyperparameters, folder / "bad"),
+        model_frame(rows.train.head(3)),
+        folder / "holdout.parquet",
+    )
+
+
+def _opposite(rows: pd.DataFrame) -> "pd.Series[float]":
+    target = rows[TARGET.name].astype("float64")
+    return target.max() + target.min() - target
+
+
+@pytest.fixture(scope="session")
+def store_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("store")
+    return os.environ.get("TEST_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+
+
+@pytest.fixture
+def world(
+    models: Models, store_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    """An empty registry: a model name nobody used, in a store the whole session shares."""
+    settings = Settings(
+        mlflow_tracking_uri=store_uri,
+        mlflow_experiment_name="tests",
+        model_name=f"model_{uuid.uuid4().hex[:8]}",
+    )
+    monkeypatch.setattr(tracking, "ROOT", Path(store_uri.removeprefix("sqlite:///")).parent)
+    for module in (config, promote_model):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    write_gates(tmp_path, models)
+    monkeypatch.setattr(gates, "TIMED_PREDICTIONS", 3)
+    monkeypatch.setattr(comparison, "METRIC_RESAMPLES", 5)
+    yield World(settings, models, promote_model.open_store(settings))
+    while mlflow.active_run():
+        mlflow.end_run()
+
+
+def write_gates(root: Path, models: Models, **changes: Any) -> None:
+    """Write gates that the good model passes and the bad one does not, and a card."""
+    rows = pd.read_parquet(models.holdout)
+    target = rows[TARGET.name].to_numpy(np.float64)
+    good = score(target, predict(models.good, model_frame(rows)))
+    bad = score(target, predict(models.bad, model_frame(rows)))
+    name = "log_loss" if "log_loss" in good else "rmse"
+    between = (good[name] + bad[name]) / 2
+    values: dict[str, Any] = {
+        "holdout": {name: {"max": between}},
+        "slices": {"columns": [], "min_rows": 100, "bounds": {name: {"max": 10 * between}}},
+        "comparison": {"min_days": 10, "resamples": 1000},
+        "budgets": {"latency_ms": 10_000, "size_mb": 500},
+    }
+    (root / "configs").mkdir(exist_ok=True)
+    (root / "configs" / "gates.yaml").write_text(yaml.safe_dump(values | changes))
+    card = {"intended_use": "Tests <only>.", "limits": ["Knows little."]}
+    (root / "configs" / "card.yaml").write_text(yaml.safe_dump(card))
+
+
+class DyingClient:
+    """A client whose process is killed at its nth write: that call and all after it never happen."""
+
+    WRITES = ("create_", "set_", "log_", "delete_", "update_")
+
+    def __init__(self, client: mlflow.MlflowClient, kill_at: int) -> None:
+        self._client = client
+        self._left = kill_at
+
+    @property
+    def survived(self) -> bool:
+        return self._left > 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(self.WRITES):
+            self._left -= 1
+        if not self.survived:
+            raise Killed(name)
+        return getattr(self._client, name)
+
+
+class Killed(BaseException):
+    """SIGKILL, as seen from inside: nothing handles it."""

@@ -1,0 +1,230 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ... import gates, model_format, registry
+from ...contract import TARGET
+from ...errors import ConflictError, GateError
+from .conftest import World, write_gates
+
+
+def refused(world: World, *words: str) -> str:
+    """Return why production is refused, having checked that nothing moved."""
+    before = world.stages()
+    with pytest.raises(GateError) as refusal:
+        world.command("promote", "--to", "production", *words)
+    assert world.stages() == before
+    latest = world.command("history")["events"][0]
+    assert (latest["outcome"], latest["stage"]) == ("refused", "production")
+    return str(refusal.value)
+
+
+def staged(world: World, **options: Any) -> str:
+    number = world.register(**options)
+    world.command("promote", "--to", "staging", "--version", number)
+    return number
+
+
+def test_the_first_good_version_reaches_production_without_a_champion(world: World) -> None:
+    number = world.in_production()
+    assert world.stages() == {"staging": number, "production": number}
+
+
+def test_a_worse_model_is_refused_before_staging(world: World) -> None:
+    world.register(world.models.bad)
+    with pytest.raises(GateError, match="at most"):
+        world.command("promote", "--to", "staging")
+    assert world.stages() == {}
+
+
+def test_an_equal_model_does_not_replace_the_champion(world: World) -> None:
+    champion = world.in_production()
+    staged(world)
+    assert f"keep version {champion}" in refused(world)
+
+
+def test_a_better_model_replaces_the_champion(world: World, tmp_path: Path) -> None:
+    lenient = {"holdout": {"bias" if TARGET.kind == "number" else "brier": {"max": 1e9}}}
+    write_gates(tmp_path, world.models, **lenient)
+    worse = world.in_production(world.models.bad)
+    better = staged(world)
+    result = world.command("promote", "--to", "production")
+    assert (result["previous"], result["version"]) == (worse, better)
+
+
+def test_a_version_skips_no_stage(world: World) -> None:
+    number = world.register()
+    with pytest.raises(GateError, match="not in staging"):
+        world.command("promote", "--to", "production", "--version", number)
+
+
+def test_a_metric_that_nothing_measures_blocks(world: World, tmp_path: Path) -> None:
+    staged(world)
+    write_gates(tmp_path, world.models, holdout={"no_such_metric": {"min": 0.0}})
+    assert "no_such_metric: not measured" in refused(world)
+
+
+def test_a_metric_that_is_not_a_number_blocks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged(world)
+    honest = gates.evaluate.score
+    monkeypatch.setattr(
+        gates.evaluate, "score", lambda t, p: dict.fromkeys(honest(t, p), float("nan"))
+    )
+    assert "nan" in refused(world)
+
+
+def test_predictions_that_are_not_numbers_block(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged(world)
+    monkeypatch.setattr(gates, "predict", lambda _, rows: np.full(len(rows), np.nan))
+    assert "predicts nan" in refused(world)
+
+
+def test_a_bad_slice_blocks_though_the_average_is_good(world: World, tmp_path: Path) -> None:
+    staged(world)
+    column = gates.model_frame(pd.read_parquet(world.models.holdout)).columns[1]
+    slices = {"columns": [column], "min_rows": 100, "bounds": {_metric(): {"max": 1e-9}}}
+    write_gates(tmp_path, world.models, slices=slices)
+    assert f"{_metric()} of {column}=" in refused(world)
+
+
+def test_small_slices_are_reported_and_not_judged(world: World, tmp_path: Path) -> None:
+    world.register()
+    column = gates.model_frame(pd.read_parquet(world.models.holdout)).columns[1]
+    slices = {"columns": [column], "min_rows": 10**6, "bounds": {_metric(): {"max": 1e-9}}}
+    write_gates(tmp_path, world.models, slices=slices)
+    found = world.command("evaluate")
+    assert found["passed"]
+    assert found["slices"]
+    assert not any(part["judged"] for part in found["slices"])
+
+
+def test_a_version_over_its_budgets_is_refused(world: World, tmp_path: Path) -> None:
+    staged(world)
+    write_gates(tmp_path, world.models, budgets={"latency_ms": 1e-6, "size_mb": 1e-6})
+    reason = refused(world)
+    assert "latency" in reason
+    assert "size" in reason
+
+
+def test_another_holdout_than_the_frozen_one_is_refused(world: World, tmp_path: Path) -> None:
+    world.in_production()
+    rows = pd.read_parquet(world.models.holdout)
+    rows.iloc[1:].to_parquet(tmp_path / "holdout.parquet", index=False)
+    world.register(holdout=tmp_path / "holdout.parquet")
+    with pytest.raises(GateError, match="--new-holdout"):
+        world.command("promote", "--to", "staging")
+    moved = world.command("promote", "--to", "staging", "--new-holdout")
+    assert moved["moved"]
+
+
+def test_a_holdout_that_was_altered_after_registration_is_refused(
+    world: World, tmp_path: Path
+) -> None:
+    number = staged(world)
+    version = registry.version(world.store.client, world.store.model, number)
+    pd.read_parquet(world.models.holdout).iloc[1:].to_parquet(tmp_path / "holdout.parquet")
+    world.store.client.log_artifact(version.run_id, str(tmp_path / "holdout.parquet"), "holdout")
+    assert "not the one it was registered with" in refused(world)
+
+
+def overwrite(world: World, number: str, name: str, content: bytes, folder: Path) -> None:
+    """Replace one file of a registered version behind the registry's back."""
+    found = world.store.client.get_model_version(world.store.model, number)
+    (folder / "planted").mkdir()
+    (folder / "planted" / name).write_bytes(content)
+    model_id = str(found.source).removeprefix("models:/")
+    world.store.client.log_model_artifacts(model_id, str(folder / "planted"))
+
+
+def model_file(world: World, number: str, folder: Path) -> Path:
+    """Return the largest file of a version: the model itself."""
+    version = registry.version(world.store.client, world.store.model, number)
+    (folder / "fetched").mkdir()
+    fetched = registry.fetch(version, folder / "fetched")
+    files = [path for path in fetched.rglob("*") if path.is_file()]
+    return max(files, key=lambda path: path.stat().st_size)
+
+
+def test_a_truncated_artifact_is_refused(world: World, tmp_path: Path) -> None:
+    number = staged(world)
+    original = model_file(world, number, tmp_path)
+    overwrite(world, number, original.name, original.read_bytes()[:100], tmp_path)
+    assert "altered or truncated" in refused(world)
+
+
+class Payload:
+    """What a planted pickle would run."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.trace,)
+
+
+def test_a_planted_pickle_is_refused_and_does_not_run(world: World, tmp_path: Path) -> None:
+    import pickle
+
+    number = staged(world)
+    original = model_file(world, number, tmp_path)
+    planted = pickle.dumps(Payload(tmp_path / "it-ran"))
+    overwrite(world, number, original.name, planted, tmp_path)
+    assert "altered or truncated" in refused(world)
+    original.write_bytes(planted)
+    with pytest.raises(Exception, match="not a model"):
+        model_format.load(original.parent)
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_a_version_without_a_digest_is_refused(world: World) -> None:
+    number = staged(world)
+    world.store.client.delete_model_version_tag(world.store.model, number, registry.DIGEST_TAG)
+    assert "sha256" in refused(world)
+
+
+def test_a_version_with_another_contract_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged(world)
+    with monkeypatch.context() as patch:
+        columns = gates.signature()
+        columns.inputs = type(columns.inputs)(columns.inputs.inputs[1:])
+        patch.setattr(gates, "signature", lambda: columns)
+        assert "contract: differs in" in refused(world)
+
+
+def test_a_version_that_is_not_ready_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = staged(world)
+    honest = registry.version
+    monkeypatch.setattr(
+        registry, "version", lambda *words: replace(honest(*words), status="PENDING_REGISTRATION")
+    )
+    assert "PENDING_REGISTRATION" in refused(world, "--version", number)
+
+
+def test_files_other_than_those_evaluated_are_refused(world: World) -> None:
+    staged(world)
+    with pytest.raises(ConflictError, match="--sha256"):
+        world.command("promote", "--to", "production", "--sha256", "0" * 64)
+
+
+def test_an_unmeasurable_champion_keeps_the_candidate_out(world: World, tmp_path: Path) -> None:
+    champion = world.in_production()
+    staged(world)
+    original = model_file(world, champion, tmp_path)
+    overwrite(world, champion, original.name, b"", tmp_path)
+    assert "improvement" in refused(world)
+
+
+def _metric() -> str:
+    return "rmse" if TARGET.kind == "number" else "log_loss"

@@ -1,0 +1,278 @@
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from ... import journal, lifecycle, lock, promote_model, registry
+from ...errors import ConflictError, GateError, ProjectError, RegistryError
+from ...lifecycle import Move, Store
+from .conftest import DyingClient, Killed, World
+
+MOST_WRITES = 20
+
+
+def move(world: World, number: str, kind: str = "promote", before: str | None = None) -> Move:
+    version = registry.version(world.store.client, world.store.model, number)
+    return Move(kind, "production", before, number, "test", {"sha256": str(version.digest)})
+
+
+def test_absence_of_a_model_is_read_and_not_inferred(world: World) -> None:
+    assert world.stages() == {}
+    assert world.command("status")["stages"] == {"staging": None, "production": None}
+
+    class Unreachable:
+        def search_registered_models(self, _filter: str) -> Any:
+            raise MlflowException("no answer")
+
+    with pytest.raises(MlflowException):
+        registry.aliases(Unreachable(), world.store.model)  # type: ignore[arg-type]
+
+
+def test_a_stale_expectation_is_refused(world: World) -> None:
+    world.in_production()
+    world.register()
+    world.command("promote", "--to", "staging")
+    with pytest.raises(ConflictError, match="--expect said none"):
+        world.command("promote", "--to", "production", "--expect", "none")
+
+
+def test_an_alias_moved_between_judgement_and_lock_is_noticed(world: World) -> None:
+    first, second = world.register(), world.register()
+    world.store.client.set_registered_model_alias(world.store.model, "production", first)
+    with pytest.raises(ConflictError, match="somebody moved it"):
+        lifecycle.carry_out(world.store, move(world, second))
+    assert world.stages()["production"] == first
+    assert lock.holder(world.store.client, world.store.model) is None
+
+
+def test_a_held_lock_stops_a_promotion_and_names_its_holder(world: World) -> None:
+    number = world.register()
+    owner = {"actor": "ada", "since": "noon"}
+    with lock.held(world.store.client, world.store.model, owner):
+        with pytest.raises(ConflictError, match="held by ada since noon"):
+            lifecycle.carry_out(world.store, move(world, number))
+        assert "ada" in world.command("status")["attention"][0]
+    assert world.stages() == {}
+
+
+def test_of_two_racing_first_promotions_exactly_one_wins(world: World) -> None:
+    for _ in range(5):
+        before = world.stages().get("production")
+        moves = [move(world, world.register(), before=before) for _ in range(2)]
+        outcomes = _race([lambda m=m: lifecycle.carry_out(_own(world), m) for m in moves])
+        losers = [each for each in outcomes if isinstance(each, ConflictError)]
+        winners = [each for each in outcomes if isinstance(each, str)]
+        assert (len(winners), len(losers)) == (1, 1), outcomes
+        won = next(e for e in world.store.history() if e.id == winners[0])
+        assert world.stages()["production"] == won.after
+
+
+def _own(world: World) -> Store:
+    return replace(world.store, client=MlflowClient())
+
+
+def _race(actions: list[Any]) -> list[Any]:
+    """Run the actions at once and return what each returned or raised."""
+    outcomes: list[Any] = [None] * len(actions)
+    start = threading.Barrier(len(actions))
+
+    def run(place: int) -> None:
+        start.wait()
+        try:
+            outcomes[place] = actions[place]()
+        except Exception as error:  # noqa: BLE001 - what was raised is the outcome
+            outcomes[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(actions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+@pytest.mark.parametrize("kind", ["promote", "rollback"])
+def test_a_kill_at_any_write_is_explained_by_status_and_mended_by_one_command(
+    world: World, kind: str
+) -> None:
+    first, second = world.register(), world.register()
+    lifecycle.carry_out(world.store, move(world, first))
+    kills = 0
+    for kill_at in range(1, MOST_WRITES):
+        before = world.stages()["production"]
+        after = second if before == first else first
+        dying = DyingClient(world.store.client, kill_at)
+        change = move(world, after, kind, before)
+        try:
+            lifecycle.carry_out(replace(world.store, client=dying), change)  # type: ignore[arg-type]
+        except Killed:
+            kills += 1
+        else:
+            break
+        _mended(world, before, after)
+        _forgive(world, before, after)
+    assert kills == (6 if kind == "promote" else 7)
+
+
+def _mended(world: World, before: str, after: str) -> None:
+    locked = lock.holder(world.store.client, world.store.model)
+    assert bool(world.command("status")["attention"]) == bool(locked)
+    world.command("break-lock")
+    assert world.command("status")["attention"] == []
+    assert world.stages()["production"] in {before, after}
+    newest = world.store.history()[0]
+    moved = world.stages()["production"] == after
+    if newest.outcome == journal.DONE and moved and newest.kind == "rollback":
+        left = registry.version(world.store.client, world.store.model, before)
+        assert registry.QUARANTINE_TAG in left.tags
+
+
+def _forgive(world: World, *numbers: str) -> None:
+    """Lift the quarantine, which people cannot, so that the next kill starts afresh."""
+    for number in numbers:
+        version = registry.version(world.store.client, world.store.model, number)
+        if registry.QUARANTINE_TAG in version.tags:
+            world.store.client.delete_model_version_tag(
+                world.store.model, number, registry.QUARANTINE_TAG
+            )
+
+
+def test_a_registry_that_fails_at_any_call_promotes_nothing_unsaid(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = world.register()
+    version = registry.version(world.store.client, world.store.model, number)
+    evidence = promote_model.examine(world.store, version, new_holdout=False)
+    monkeypatch.setattr(promote_model, "examine", lambda *_, **__: evidence)
+    failures = 0
+    for fail_at in range(1, 60):
+        flaky = FlakyClient(world.store.client, fail_at)
+        store = replace(world.store, client=flaky)  # type: ignore[arg-type]
+        chosen = promote_model.parse(["promote", "--to", "staging"])
+        try:
+            promote_model.promote(store, chosen)
+        except (ProjectError, MlflowException):
+            failures += 1
+            world.command("break-lock")
+        else:
+            break
+        _nothing_unsaid(world, number)
+        world.store.client.delete_registered_model_alias(world.store.model, "staging")
+    assert failures > 10
+
+
+def _nothing_unsaid(world: World, number: str) -> None:
+    """The alias moved only if the journal says so, and nothing is left open."""
+    history = world.store.history()
+    assert not lifecycle.unfinished(history)
+    if "staging" in world.stages():
+        assert journal.in_stage_at(history, "staging", 10**15) == number
+
+
+class FlakyClient:
+    """A client whose nth call fails, as if the server had gone away for a moment."""
+
+    def __init__(self, client: MlflowClient, fail_at: int) -> None:
+        self._client = client
+        self._left = fail_at
+
+    def __getattr__(self, name: str) -> Any:
+        self._left -= 1
+        if self._left == 0:
+            raise MlflowException(f"{name}: the server is gone")
+        return getattr(self._client, name)
+
+
+def test_rollback_restores_the_last_good_version_and_quarantines_the_other(world: World) -> None:
+    good, bad = _two_in_production(world)
+    result = world.command("rollback", "--reason", "complaints")
+    assert (result["previous"], result["version"]) == (bad, good)
+    assert world.stages()["production"] == good
+    rows = {row["version"]: row for row in world.command("status")["versions"]}
+    assert "complaints" in rows[bad]["quarantined"]
+    with pytest.raises(GateError, match="rolled back from"):
+        world.command("promote", "--to", "staging", "--version", bad)
+
+
+def _two_in_production(world: World) -> tuple[str, str]:
+    """Put two versions into production, the second without the gates that would refuse a tie."""
+    first = world.in_production()
+    second = world.register()
+    lifecycle.carry_out(world.store, move(world, second, before=first))
+    return first, second
+
+
+def test_a_second_rollback_does_not_return_to_the_bad_version(world: World) -> None:
+    _two_in_production(world)
+    world.command("rollback")
+    with pytest.raises(RegistryError, match="no earlier version"):
+        world.command("rollback")
+
+
+def test_rollback_to_a_version_that_never_served_is_refused(world: World) -> None:
+    _, current = _two_in_production(world)
+    new = world.register()
+    with pytest.raises(GateError, match="must have been in production"):
+        world.command("rollback", "--to", new)
+    assert world.stages()["production"] == current
+
+
+def test_rollback_verifies_that_its_target_loads_before_it_moves(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, current = _two_in_production(world)
+
+    def refuse(_folder: Path) -> None:
+        raise RegistryError("it does not load")
+
+    monkeypatch.setattr(promote_model, "load_model", refuse)
+    with pytest.raises(RegistryError, match="does not load"):
+        world.command("rollback")
+    assert world.stages()["production"] == current
+
+
+def test_dry_runs_change_nothing(world: World) -> None:
+    _two_in_production(world)
+    number = world.register()
+    before = world.command("status"), world.command("history")
+    world.command("promote", "--to", "staging", "--version", number, "--dry-run")
+    world.command("rollback", "--dry-run")
+    world.command("break-lock", "--dry-run")
+    assert (world.command("status"), world.command("history")) == before
+
+
+def test_the_journal_says_who_was_in_production_when(world: World) -> None:
+    first, second = _two_in_production(world)
+    events = world.store.history()
+    moved = [event for event in events if event.stage == "production"]
+    assert [event.after for event in moved] == [second, first]
+    assert journal.in_stage_at(events, "production", moved[1].at_ms) == first
+    assert journal.in_stage_at(events, "production", moved[1].at_ms - 10**6) is None
+    assert world.command("history", "--at", "2999-01-01")["stages"]["production"] == second
+
+
+def test_each_event_keeps_its_evidence_and_origin(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"SERVER_URL": "https://h", "REPOSITORY": "o/r", "RUN_ID": "7"}.items():
+        monkeypatch.setenv(f"GITHUB_{name}", value)
+    monkeypatch.setenv("GITHUB_ACTOR", "grace")
+    number = world.register()
+    result = world.command("promote", "--to", "staging", "--reason", "spring model")
+    row = world.command("history")["events"][0]
+    assert row["ci"] == "https://h/o/r/actions/runs/7"
+    assert (row["actor"], row["reason"], row["git_sha"]) == ("grace", "spring model", "0123abc")
+    assert (row["before"], row["after"], row["data_sha256"]) == (None, number, "feed")
+    path = world.store.client.download_artifacts(result["event"], "evidence.json", str(tmp_path))
+    assert json.loads(Path(path).read_text())["passed"]
+
+
+def test_an_alias_moved_by_hand_is_pointed_out(world: World) -> None:
+    first, _ = _two_in_production(world)
+    world.store.client.set_registered_model_alias(world.store.model, "production", first)
+    assert "moved by other means" in world.command("status")["attention"][0]
