@@ -1,4 +1,4 @@
-"""Run the pipeline: python pipelines/run_pipeline.py [STAGE] [--from STAGE] [--to STAGE] [--help]."""
+"""Run the pipeline; `python pipelines/run_pipeline.py --help` lists its options."""
 
 from importlib.metadata import entry_points
 

@@ -1,10 +1,11 @@
-"""What follows from schema.py: the columns, raw-data validation, the model's frame and signature."""
+"""What follows from schema.py: columns, raw-data validation, the model's frame and signature."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from pydantic import BaseModel
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["category", "integer", "number", "boolean"]
 KINDS: Mapping[type, Kind] = {str: "category", int: "integer", float: "number", bool: "boolean"}
+CONSTRAINTS = (Ge, Gt, Le, Lt, MaxLen)
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,15 @@ def _column(name: str, field: FieldInfo) -> Column:
     kind = KINDS.get(types.pop()) if len(types) == 1 else None  # type: ignore[arg-type]
     if kind is None:
         raise ConfigError(
-            f"schema.py: {name} is {field.annotation}; use str, int, float or bool, or one of them | None"
+            f"schema.py: {name} is {field.annotation}; "
+            "use str, int, float or bool, or one of them | None"
         )
+    for constraint in field.metadata:
+        if not isinstance(constraint, CONSTRAINTS):
+            raise ConfigError(
+                f"schema.py: {name} has the constraint {constraint}, which raw data cannot be held "
+                "against; use ge, gt, le, lt or max_length, or check it in data.py"
+            )
 
     def bound(constraint: type, attribute: str) -> Any:
         return next(
@@ -134,13 +143,14 @@ def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     missing = [name for name in (TIME, *FEATURE_NAMES, TARGET.name) if name not in rows.columns]
     if missing:
         raise DataError(
-            f"{source} has no column {missing[0]!r}; schema.py asks for it and data.py must return it"
+            f"{source} has no column {missing[0]!r}; "
+            "schema.py asks for it and data.py must return it"
         )
     if rows.empty:
         raise DataError(f"{source} has no rows")
     kept = rows[[TIME, *FEATURE_NAMES, TARGET.name]].copy()
     for name in (*NUMBERS, TARGET.name):
-        if pd.api.types.is_numeric_dtype(kept[name]):
+        if pd.api.types.is_numeric_dtype(kept[name]) or kept[name].isna().all():
             kept[name] = kept[name].astype("float64")
     try:
         return table_schema().validate(kept, lazy=True)
@@ -155,7 +165,8 @@ def _first_failure(failures: pd.DataFrame) -> str:
         (failures["column"] == first["column"]) & (failures["check"] == first["check"])
     ]
     if check.startswith("dtype"):
-        return f"column {first['column']!r} holds {first['failure_case']}, schema.py says {check[7:-2]}"
+        expected = check[7:-2]
+        return f"column {first['column']!r} holds {first['failure_case']}, not {expected}"
     row = (
         ""
         if pd.isna(first["index"])
@@ -184,10 +195,10 @@ def _pandera_column(column: Column) -> "pa.Column":
     checks = [getattr(pa.Check, name)(value) for name, value in bounds.items() if value is not None]
     if column.longest is not None:
         checks.append(pa.Check.str_length(max_value=column.longest))
+    if column.kind in {"integer", "number"}:
+        checks.append(pa.Check(lambda values: values.abs() < np.inf, error="finite number"))
     if column.kind == "integer":
-        checks.append(
-            pa.Check(lambda values: values % 1 == 0, name="whole number", error="whole number")
-        )
+        checks.append(pa.Check(lambda values: values % 1 == 0, error="whole number"))
     if column.kind == "boolean":
         checks.append(pa.Check.isin([0.0, 1.0]))
     dtype = str if column.kind == "category" else float
@@ -200,9 +211,9 @@ def signature() -> "ModelSignature":
     Numbers are doubles there whatever they are here, because a double can be missing.
     """
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-    inputs = [
+    inputs: list[ColSpec | TensorSpec] = [
         ColSpec(
             DataType.string if column.kind == "category" else DataType.double,
             column.name,

@@ -1,4 +1,4 @@
-"""The pipeline: ingest, preprocess, train, evaluate, register, each skipped while nothing changed."""
+"""The pipeline: ingest, preprocess, train, evaluate, register; what is unchanged is skipped."""
 
 import argparse
 import json
@@ -18,28 +18,40 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from . import config, data, evaluate, model_format, preprocess, registry, stages, tracking, train
+from . import (
+    config,
+    contract,
+    data,
+    evaluate,
+    holdout,
+    model_format,
+    preprocess,
+    registration,
+    registry,
+    stages,
+    tracking,
+    train,
+)
 from .contract import TARGET, model_frame, validate
 from .errors import ConfigError, DataError, run_command
-from .model import ModelConfig, predict
+from .model import Model, ModelConfig, predict
 from .progress import TrainingProgress, read_history
 from .schema import TIME
 from .settings import ROOT, Settings
 from .settings import load as load_settings
 
-ARTIFACTS = ROOT / "artifacts"
 NAMES = ("ingest", "preprocess", "train", "evaluate", "register")
 SPLITS = ("train", "validation", "holdout")
 
 
 @dataclass
 class Pipeline:
-    """The five stages over one configuration; `client` and `run_id` are set once a run is open."""
+    """The five stages over one configuration; `client` is set once the store is needed."""
 
     settings: Settings
     data: config.DataConfig
     model: ModelConfig
-    root: Path = ARTIFACTS
+    root: Path = field(default_factory=lambda: ROOT / "artifacts")
     marks: Mapping[str, str] = field(default_factory=dict)
     client: MlflowClient | None = None
 
@@ -52,15 +64,24 @@ class Pipeline:
         """Return the stages in order, each with what its outputs depend on."""
         splits = self.data.model_dump(mode="json", exclude={"path"})
         return [
-            stages.Stage("ingest", self.ingest, data, files=[self.source]),
-            stages.Stage("preprocess", self.preprocess, preprocess, splits),
-            stages.Stage("train", self.train, train, self.model.model_dump(mode="json")),
-            stages.Stage("evaluate", self.evaluate, evaluate),
+            stages.Stage("ingest", self.ingest, [data, contract], files=[self.source]),
+            stages.Stage("preprocess", self.preprocess, [preprocess], splits),
+            stages.Stage(
+                "train",
+                self.train,
+                [train, model_format],
+                self.model.model_dump(mode="json"),
+            ),
+            stages.Stage("evaluate", self.evaluate, [evaluate]),
             stages.Stage(
                 "register",
                 self.register,
-                model_format,
-                {"name": self.settings.model_name, "store": self.settings.mlflow_tracking_uri},
+                [registration],
+                {
+                    "name": self.settings.model_name,
+                    "store": self.settings.mlflow_tracking_uri,
+                    "experiment": self.settings.mlflow_experiment_name,
+                },
                 still_valid=self.still_registered,
             ),
         ]
@@ -69,8 +90,12 @@ class Pipeline:
         """Load the raw data and hold it against the schema."""
         try:
             rows = data.load(self.source)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+        except KeyError as error:
+            raise DataError(
+                f"{self.data.path} has no column {error}, which data.py uses"
+            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DataError(f"{self.data.path} cannot be read: {reason}") from error
         validate(rows, str(self.data.path)).to_parquet(out / "rows.parquet", index=False)
 
@@ -92,12 +117,20 @@ class Pipeline:
         """Fit the model; a checkpoint of the same inputs is resumed."""
         checkpoint = self.root / "checkpoints" / self.marks["train"][:16]
         checkpoint.mkdir(parents=True, exist_ok=True)
-        sink = _log_step if mlflow.active_run() else None
-        with TrainingProgress(checkpoint, sink) as progress:
+        steps = tracking.StepLog(self.settings.mlflow_tracking_uri)
+        with TrainingProgress(checkpoint, steps) as progress:
             model = train.train(self.split("train"), self.split("validation"), self.model, progress)
         model_format.save(model, out)
+        steps.flush()
         progress.write_history(out / "history.json")
         shutil.rmtree(checkpoint.parent)
+
+    def log_history(self) -> None:
+        """Log the steps of a training that an earlier run did."""
+        steps = tracking.StepLog(self.settings.mlflow_tracking_uri)
+        for step, metrics in read_history(self.root / "train" / "history.json"):
+            steps(step, metrics)
+        steps.flush()
 
     def evaluate(self, out: Path) -> None:
         """Score every split and every month, and draw the holdout."""
@@ -116,25 +149,12 @@ class Pipeline:
         """Log the run's parameters, metrics, plots and model, and register the model's version."""
         with tracking.explained(self.settings.mlflow_tracking_uri):
             self._log_run()
-            requirements = [f"{name}=={v}" for name, v in stages.dependency_versions().items()]
-            example = model_frame(self.split("train").head(3))
-            model = model_format.load(self.root / "train")
-            logged = model_format.log(model, example, requirements)
-            digest = stages.tree_digest(
-                Path(mlflow.artifacts.download_artifacts(logged.model_uri)), registry.DOWNLOAD_NOTE
+            record = registration.register(
+                model_format.load(self.root / "train"),
+                model_frame(self.split("train").head(3)),
+                self.root / "preprocess" / holdout.FILE,
+                self.settings.model_name,
             )
-            version = mlflow.register_model(
-                logged.model_uri, self.settings.model_name, tags={registry.DIGEST_TAG: digest}
-            )
-        run = mlflow.active_run()
-        assert run is not None
-        record = {
-            "name": version.name,
-            "version": str(version.version),
-            "run_id": run.info.run_id,
-            "experiment_id": run.info.experiment_id,
-            "sha256": digest,
-        }
         (out / "version.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     def _log_run(self) -> None:
@@ -146,8 +166,7 @@ class Pipeline:
         for picture in sorted((self.root / "evaluate").glob("*.png")):
             mlflow.log_artifact(str(picture), "plots")
         for name in SPLITS:
-            rows = mlflow.data.from_pandas(self.split(name), str(self.source), TARGET.name, name)
-            mlflow.log_input(rows, context=name)
+            tracking.log_rows(self.split(name), self.source, TARGET.name, name)
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Read what evaluate wrote."""
@@ -186,7 +205,7 @@ def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return flat
 
 
-def _with_predictions(rows: pd.DataFrame, model: model_format.Model) -> pd.DataFrame:
+def _with_predictions(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
     return rows.assign(predicted=predict(model, model_frame(rows)))
 
 
@@ -198,10 +217,6 @@ def _score(rows: pd.DataFrame) -> dict[str, float]:
     return evaluate.score(*_values(rows))
 
 
-def _log_step(step: int, metrics: Mapping[str, float]) -> None:
-    mlflow.log_metrics(dict(metrics), step=step)
-
-
 def run(pipeline: Pipeline, *, first: str, last: str, force: bool, console: Console) -> None:
     """Run what is out of date between two stages, under one MLflow run if a version will result."""
     with stages.exclusive(pipeline.root), ExitStack() as stack:
@@ -209,11 +224,9 @@ def run(pipeline: Pipeline, *, first: str, last: str, force: bool, console: Cons
         pipeline.marks = {stage.name: mark for stage, mark, _ in planned}
         if any(stage.name == "register" and stale for stage, _, stale in planned):
             pipeline.connect()
-            stack.enter_context(tracking.explained(pipeline.settings.mlflow_tracking_uri))
-            stack.enter_context(mlflow.start_run())
+            stack.enter_context(tracking.open_run(pipeline.settings.mlflow_tracking_uri))
             if not any(stage.name == "train" and stale for stage, _, stale in planned):
-                for step, metrics in read_history(pipeline.root / "train" / "history.json"):
-                    _log_step(step, metrics)
+                pipeline.log_history()
         for stage, mark, stale in planned:
             started = time.perf_counter()
             if stale:

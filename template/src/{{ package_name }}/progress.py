@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 Sink = Callable[[int, Mapping[str, float]], None]
@@ -21,12 +22,15 @@ class TrainingProgress:
         self.checkpoint = checkpoint
         self._sink = sink
         self._history: list[dict[str, float]] = []
+        console = Console()
         self._bar = Progress(
             TextColumn("  training"),
             BarColumn(bar_width=30),
             TextColumn("{task.completed}/{task.total} {task.fields[metrics]}"),
             TimeElapsedColumn(),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("training", total=None, metrics="")
 

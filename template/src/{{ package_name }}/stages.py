@@ -26,6 +26,7 @@ from packaging.requirements import Requirement
 from .errors import StageError
 from .settings import PACKAGE
 
+CODE = Path(__file__).parent
 RECORD = "stage.json"
 CHUNK = 1 << 20
 
@@ -36,7 +37,7 @@ class Stage:
 
     name: str
     run: Callable[[Path], None]
-    module: ModuleType
+    modules: Sequence[ModuleType]
     params: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[Path] = ()
     still_valid: Callable[[Path], bool] = lambda _: True
@@ -61,22 +62,34 @@ def tree_digest(folder: Path, leave_out: frozenset[str] = frozenset()) -> str:
     return digest.hexdigest()
 
 
-def source_files(module: ModuleType) -> set[Path]:
-    """Return the module's file and those of the modules it imports, directly or not, from here."""
+def source_files(modules: Sequence[ModuleType]) -> set[Path]:
+    """Return the modules' files and those of what they import, directly or not, from this package.
+
+    Imports are read from the source, relative and absolute ones, inside functions too.
+    """
     found: set[Path] = set()
-    waiting = [Path(str(module.__file__))]
+    waiting = [Path(str(module.__file__)) for module in modules]
     while waiting:
         path = waiting.pop()
         if path in found or not path.is_file():
             continue
         found.add(path)
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                for name in names:
-                    target = path.parent / name.replace(".", "/")
-                    waiting += [target.with_suffix(".py"), target / "__init__.py"]
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            for target in _imported(node, path):
+                waiting += [target.with_name(f"{target.name}.py"), target / "__init__.py"]
     return found
+
+
+def _imported(node: ast.AST, path: Path) -> list[Path]:
+    """Return where the modules would be, without suffix, that an import in `path` may name."""
+    if isinstance(node, ast.Import):
+        return [CODE.parent / alias.name.replace(".", "/") for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    folder = path.parents[node.level - 1] if node.level else CODE.parent
+    if node.module:
+        folder /= node.module.replace(".", "/")
+    return [folder, *(folder / alias.name for alias in node.names)]
 
 
 def dependency_versions() -> dict[str, str]:
@@ -91,7 +104,8 @@ def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
     versions = dependency_versions()
     previous = ""
     for stage in stages:
-        sources = {path.name: file_digest(path) for path in source_files(stage.module)}
+        files = source_files(stage.modules)
+        sources = {path.relative_to(CODE.parent).as_posix(): file_digest(path) for path in files}
         inputs = [file_digest(path) for path in stage.files]
         content = [stage.name, dict(stage.params), inputs, sources, versions, previous]
         previous = hashlib.sha256(
@@ -105,10 +119,10 @@ def is_current(folder: Path, fingerprint: str) -> bool:
     """Say whether the folder holds complete, unaltered outputs of this fingerprint."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return False
-    intact = record.get("outputs") == tree_digest(folder, frozenset({RECORD}))
-    return intact and record.get("fingerprint") == fingerprint
+    outputs = tree_digest(folder, frozenset({RECORD}))
+    return bool(record == {"fingerprint": fingerprint, "outputs": outputs})
 
 
 def execute(stage: Stage, fingerprint: str, root: Path) -> None:
@@ -118,10 +132,11 @@ def execute(stage: Stage, fingerprint: str, root: Path) -> None:
         stage.run(temporary)
         record = {"fingerprint": fingerprint, "outputs": tree_digest(temporary)}
         (temporary / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        final = root / stage.name
+        final, old = root / stage.name, root / f".{stage.name}-old"
         if final.exists():
-            shutil.rmtree(final)
+            final.rename(old)
         temporary.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

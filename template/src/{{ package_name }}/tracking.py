@@ -4,14 +4,21 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import subprocess
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 from mlflow import MlflowClient
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from .errors import RegistryError
@@ -19,6 +26,17 @@ from .settings import ROOT, Settings
 from .stages import dependency_versions, file_digest
 
 SQLITE = "sqlite:///"
+METRICS_PER_BATCH = 1000  # the most that a tracking server takes at once
+SECONDS_BETWEEN_BATCHES = 2.0
+# What these say below their level is either told better by our own output or not for users: that
+# tables were created, that uv.lock was found, that an environment made by uv has no pip.
+QUIET = {
+    "alembic": logging.WARNING,
+    "mlflow.store.db.utils": logging.WARNING,
+    "mlflow.tracking.fluent": logging.WARNING,
+    "mlflow.utils.environment": logging.ERROR,
+    "mlflow.utils.uv_utils": logging.WARNING,
+}
 
 
 @contextlib.contextmanager
@@ -33,11 +51,32 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RegistryError(
-            f"the tracking store {uri} did not do what was asked: {reason}. "
+            f"the tracking store {_shown(uri)} did not do what was asked: "
+            f"{reason.replace(uri, _shown(uri))}. "
             "Check MLFLOW_TRACKING_URI and that the store is up and writable"
         ) from error
+
+
+def _shown(uri: str) -> str:
+    """Return the URI without the password it may hold."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+@contextlib.contextmanager
+def open_run(uri: str) -> Iterator[None]:
+    """Record a run, and close it as failed whatever ends it early."""
+    with explained(uri):
+        mlflow.start_run()
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to tell
+            mlflow.end_run("FAILED")
+        raise
+    with explained(uri):
+        mlflow.end_run()
 
 
 def connect(settings: Settings) -> MlflowClient:
@@ -45,14 +84,15 @@ def connect(settings: Settings) -> MlflowClient:
     # Five attempts wait about a minute in all; MLflow's own default waits four.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
     uri = settings.mlflow_tracking_uri
     with explained(uri), _first_client_alone(uri):
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(settings.mlflow_registry_uri or uri)
         client = MlflowClient()
-        _choose_experiment(client, settings)
+        experiment = ensure_experiment(client, settings, settings.mlflow_experiment_name)
+        mlflow.set_experiment(experiment_id=experiment)
     return client
 
 
@@ -62,24 +102,74 @@ def _first_client_alone(uri: str) -> Iterator[None]:
     if not uri.startswith(SQLITE):
         yield
         return
-    path = Path(uri.removeprefix(SQLITE))
+    path = _database(uri)
     with path.with_name(f".{path.name}.lock").open("a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # A file that cannot be used is found out here: MLflow would try it for minutes.
+        engine = create_engine(uri)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA schema_version")
+        engine.dispose()
         yield
 
 
-def _choose_experiment(client: MlflowClient, settings: Settings) -> None:
-    name = settings.mlflow_experiment_name
-    if client.get_experiment_by_name(name) is None:
-        embedded = settings.mlflow_tracking_uri.startswith(SQLITE)
-        # An absolute location: a relative one would depend on where each command is started.
-        location = (ROOT / "mlartifacts").as_uri() if embedded else None
-        try:
-            client.create_experiment(name, artifact_location=location)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-    mlflow.set_experiment(name)
+def _database(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]).resolve()
+
+
+def ensure_experiment(client: MlflowClient, settings: Settings, name: str) -> str:
+    """Return the id of an experiment, creating it if it does not exist."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    uri = settings.mlflow_tracking_uri
+    # An absolute location: a relative one would depend on where each command is started.
+    beside = _database(uri).with_name("mlartifacts").as_uri() if uri.startswith(SQLITE) else None
+    try:
+        return str(client.create_experiment(name, artifact_location=beside))
+    except MlflowException as error:
+        found = client.get_experiment_by_name(name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            raise
+        return str(found.experiment_id)
+
+
+class StepLog:
+    """Logs training steps to the active run, if there is one, a few seconds' worth at a time.
+
+    A request for each step would take longer than the step.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._points: list[Metric] = []
+        self._written = time.monotonic()
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take the metrics of one step."""
+        now = time.time_ns() // 1_000_000
+        self._points += [Metric(name, value, now, step) for name, value in metrics.items()]
+        if time.monotonic() - self._written > SECONDS_BETWEEN_BATCHES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has not been written yet."""
+        run = mlflow.active_run()
+        if run is not None:
+            with explained(self._uri):
+                for start in range(0, len(self._points), METRICS_PER_BATCH):
+                    batch = self._points[start : start + METRICS_PER_BATCH]
+                    MlflowClient().log_batch(run.info.run_id, batch)
+        self._points, self._written = [], time.monotonic()
+
+
+def log_rows(rows: pd.DataFrame, source: Path, target: str, name: str) -> None:
+    """Log a table that the active run used, with its digest and where it came from."""
+    with warnings.catch_warnings():
+        # MLflow finds its own local source twice and warns that it takes one of the two.
+        warnings.filterwarnings("ignore", "The specified dataset source", UserWarning)
+        table = from_pandas(rows, str(source), target, name)
+    mlflow.log_input(table, context=name)
 
 
 def provenance(data: Path) -> dict[str, str]:
@@ -108,5 +198,5 @@ def _git(*words: str) -> str:
 def run_page(settings: Settings, experiment: str, run_id: str) -> str:
     """Return where to look at a run: its URL, or the path below a server started by `make ui`."""
     uri = settings.mlflow_tracking_uri
-    server = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+    server = _shown(uri) if uri.startswith("http") else "http://127.0.0.1:5000"
     return f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"

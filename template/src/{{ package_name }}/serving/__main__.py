@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from ..errors import run_command
+from ..errors import TERMINATED, run_command
 from ..settings import load
 from .app import create_app
 from .predictor import load_predictor
@@ -17,13 +17,18 @@ def main(_arguments: Sequence[str] | None = None) -> int:
     predictor = load_predictor(settings)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.info("serving %s version %s", predictor.version.name, predictor.version.number)
-    uvicorn.run(
-        create_app(predictor, settings),
-        host=settings.host,
-        port=settings.port,
-        timeout_graceful_shutdown=8,
-        log_level="info",
-    )
+    try:
+        uvicorn.run(
+            create_app(predictor, settings),
+            host=settings.host,
+            port=settings.port,
+            timeout_graceful_shutdown=8,
+            log_level="info",
+        )
+    except SystemExit as stopped:
+        # uvicorn has drained its requests and raised SIGTERM again: the server did as it was told.
+        if stopped.code != TERMINATED:
+            raise
     return 0
 
 

@@ -84,6 +84,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def _body_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Describe the body for OpenAPI, which cannot see it because the route parses it itself."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    features = schema.pop("$defs")["Features"]
+    features = schema.pop("$defs")["Instance"]
     schema["properties"]["instances"]["items"] = features
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -32,12 +32,13 @@ def load(folder: Path) -> Model:
         untrusted = set(sio.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
         if untrusted:
             raise RegistryError(
-                f"{path.name} holds types that model.py does not trust: {', '.join(sorted(untrusted))}"
+                f"{path.name} holds types that model.py does not trust: "
+                f"{', '.join(sorted(untrusted))}"
             )
         model: Model = sio.load(path, trusted=TRUSTED_TYPES)
     except RegistryError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # Whatever a damaged or planted file makes the reader raise, it is the file's fault.
         raise RegistryError(f"{path} is not a model that skops can read: {error}") from None
     return model
@@ -45,7 +46,7 @@ def load(folder: Path) -> Model:
 
 def log(model: Model, example: pd.DataFrame, requirements: list[str]) -> ModelInfo:
     """Log the model, its signature and pinned requirements to the active run."""
-    return mlflow.sklearn.log_model(
+    info: ModelInfo = mlflow.sklearn.log_model(
         model,
         name="model",
         serialization_format="skops",
@@ -54,3 +55,4 @@ def log(model: Model, example: pd.DataFrame, requirements: list[str]) -> ModelIn
         input_example=example,
         pip_requirements=requirements,
     )
+    return info

@@ -5,6 +5,8 @@ knows which one it is. If a new estimator is refused when loaded, review the typ
 message names and add it to TRUSTED_TYPES.
 """
 
+from typing import TypeAlias
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from .config import Section
 from .contract import CATEGORIES, NUMBERS
 
-Model = Pipeline
+Model: TypeAlias = Pipeline
 
 # The only types, beyond skops' own list, that a saved model may hold. It is kept in code, not
 # with the model, so that an altered model cannot bless itself.

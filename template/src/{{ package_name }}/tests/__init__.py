@@ -1,0 +1,1 @@
+"""The project's tests; they are not part of its wheel."""

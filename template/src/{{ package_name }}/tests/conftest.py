@@ -1,0 +1,153 @@
+"""The story: a slice of the data is a project of its own, trained once, put to work and served."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from fastapi.testclient import TestClient
+from mlflow import MlflowClient
+
+from .. import config, pipeline, tracking
+from ..errors import run_command
+from ..model import ModelConfig
+from ..serving.app import create_app
+from ..serving.predictor import load_predictor
+from ..settings import ROOT, Settings
+
+ROWS = 1500
+
+
+@dataclass
+class Project:
+    """A project in a folder of its own, with its own store."""
+
+    folder: Path
+    settings: Settings
+
+    @property
+    def raw(self) -> Path:
+        """The raw data."""
+        return self.folder / config.load("data", config.DataConfig).path
+
+    @property
+    def outputs(self) -> Path:
+        """Where the stages' outputs are."""
+        return self.folder / "artifacts"
+
+    @property
+    def client(self) -> MlflowClient:
+        """A client of its store."""
+        return MlflowClient(self.settings.mlflow_tracking_uri, self.settings.mlflow_tracking_uri)
+
+    def version(self) -> dict[str, str]:
+        """The version that the last run registered."""
+        found: dict[str, str] = json.loads((self.outputs / "register/version.json").read_text())
+        return found
+
+    def pipeline(self, *overrides: str) -> pipeline.Pipeline:
+        """The pipeline over its configuration."""
+        return pipeline.Pipeline(
+            self.settings,
+            config.load("data", config.DataConfig, overrides),
+            config.load("model", ModelConfig, overrides),
+        )
+
+    def python(self, *words: str, **variables: str) -> subprocess.Popen[str]:
+        """Start Python with this project's settings, whatever .env says."""
+        known = {k.upper(): str(v) for k, v in self.settings.model_dump().items() if v is not None}
+        return subprocess.Popen(
+            [sys.executable, *words],
+            env={**os.environ, **known, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@contextmanager
+def standing_in(folder: Path) -> Iterator[Project]:
+    """Make commands act on the project in a folder, whatever the environment and .env say."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in Settings.model_fields:
+            patch.delenv(name.upper(), raising=False)
+        patch.setitem(Settings.model_config, "env_file", None)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}?timeout=1")
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        for module in (config, pipeline, tracking):
+            patch.setattr(module, "ROOT", folder)
+        yield Project(folder, Settings())
+
+
+def _slice(source: Path, target: Path) -> None:
+    rows = pd.read_csv(source) if source.suffix == ".csv" else pd.read_parquet(source)
+    rows = rows.sample(min(ROWS, len(rows)), random_state=0)
+    target.parent.mkdir(parents=True)
+    rows.to_csv(target, index=False) if source.suffix == ".csv" else rows.to_parquet(target)
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose pipeline has run once."""
+    folder: Path = tmp_path_factory.mktemp("trained")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message=start"], check=True)
+    (folder / "uv.lock").write_text("version = 1\n")
+    raw = config.load("data", config.DataConfig).path
+    _slice(ROOT / raw, folder / raw)
+    with standing_in(folder):
+        assert pipeline.main([]) == 0
+    return folder
+
+
+@pytest.fixture
+def trained(trained_folder: Path) -> Iterator[Project]:
+    """The trained project, to be looked at and not changed."""
+    with standing_in(trained_folder) as project:
+        yield project
+
+
+@pytest.fixture
+def project(trained_folder: Path, tmp_path: Path) -> Iterator[Project]:
+    """A copy of the trained project, to be changed and broken."""
+    shutil.copytree(trained_folder, tmp_path, dirs_exist_ok=True)
+    with standing_in(tmp_path) as copy:
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def service(trained_folder: Path) -> Iterator[TestClient]:
+    """The trained project's service, with its version in production."""
+    with standing_in(trained_folder) as project:
+        settings = project.settings
+        number = project.version()["version"]
+        project.client.set_registered_model_alias(settings.model_name, "production", number)
+        app = create_app(load_predictor(settings), settings)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def message(capsys: pytest.CaptureFixture[str]) -> Callable[[Callable[[], Any]], str]:
+    """Run something that must fail the way a command does; return the one line it printed."""
+
+    def run(action: Callable[[], Any]) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            run_command(lambda _: action())
+        assert stopped.value.code == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return run

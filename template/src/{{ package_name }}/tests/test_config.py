@@ -1,0 +1,106 @@
+"""Configuration, overrides and the environment: a mistake is one line that names the culprit."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .. import config, pipeline, settings
+from ..settings import ROOT, Settings
+from .conftest import Project
+
+Message = Callable[[Callable[[], Any]], str]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("data", "pth: x", "configs/data.yaml"),
+        ("data", "trian_until: 2013-01-01", "unknown key 'trian_until'; the keys are path"),
+        ("data", "train_until: tomorrow", "train_until='tomorrow'"),
+        ("data", "train_until: 2999-01-01", "must be before validation_until"),
+        ("model", "seed: many", "seed='many'"),
+        ("model", "sede: 1", "unknown key 'sede'"),
+        ("model", "{[", "model.yaml is not valid YAML"),
+    ],
+)
+def test_a_wrong_line_in_a_file_is_named(
+    project: Project, message: Message, name: str, text: str, expected: str
+) -> None:
+    with (project.folder / f"configs/{name}.yaml").open("a") as file:
+        file.write(f"{text}\n")
+    assert expected in message(lambda: pipeline.main([]))
+
+
+def test_a_key_that_is_left_out_is_named(project: Project, message: Message) -> None:
+    (project.folder / "configs/data.yaml").write_text("path: data.csv\ntrain_until: 2013-01-01\n")
+    assert "validation_until is missing" in message(lambda: pipeline.main([]))
+
+
+@pytest.mark.parametrize("content", ["", "- a list\n"])
+def test_a_file_that_is_no_mapping_is_refused(
+    project: Project, message: Message, content: str
+) -> None:
+    (project.folder / "configs/model.yaml").write_text(content)
+    assert "model.yaml must be a mapping" in message(lambda: pipeline.main([]))
+
+
+def test_a_file_that_is_gone_is_named(project: Project, message: Message) -> None:
+    (project.folder / "configs/model.yaml").unlink()
+    assert "model.yaml does not exist" in message(lambda: pipeline.main([]))
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=1", "write it as section.key=value"),
+        ("model.seed", "write it as section.key=value"),
+        ("model.seed=[", "is not a YAML value"),
+        ("gates.holdout=1", "the sections are data and model"),
+        ("model.sede=1", "unknown key 'sede'"),
+        ("model.seed=many", "seed='many'"),
+        ("model.seed.deep=1", "'seed' is a value, not a group of keys"),
+        ("data.path=nowhere.parquet", "nowhere.parquet does not exist"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_a_wrong_override_is_named(message: Message, override: str, expected: str) -> None:
+    assert expected in message(lambda: pipeline.main(["--set", override]))
+
+
+@pytest.mark.usefixtures("project")
+def test_an_override_wins_over_the_file() -> None:
+    loaded = config.load("data", config.DataConfig, ["data.path=other.csv", "model.seed=3"])
+    assert str(loaded.path) == "other.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "abc"), ("PORT", "70000"), ("MAX_INSTANCES", "0")]
+)
+@pytest.mark.usefixtures("project")
+def test_a_wrong_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, message: Message, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert f"{name}={value!r} in the environment" in message(settings.load)
+
+
+def test_the_example_of_an_environment_lists_every_setting_with_its_default() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^#? ?([A-Z][A-Z_]*)=(.*)$", text, re.MULTILINE))
+    # What depends on where the project is, or is nothing, is left empty.
+    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    shown = {k: "" if v is None or str(ROOT) in str(v) else str(v) for k, v in defaults.items()}
+    assert listed == shown
+    assert len(re.findall(r"^# [^=\n]+\n#? ?[A-Z][A-Z_]*=", text, re.MULTILINE)) == len(shown)
+
+
+@pytest.mark.usefixtures("project")
+def test_an_unknown_stage_or_order_is_refused(message: Message) -> None:
+    assert "--from train comes after --to ingest" in message(
+        lambda: pipeline.main(["--from", "train", "--to", "ingest"])
+    )
+    with pytest.raises(SystemExit) as stopped:
+        pipeline.main(["deploy"])
+    assert stopped.value.code == 2

@@ -1,0 +1,156 @@
+"""What derives from schema.py agrees: the API's instances, the raw data's rules, the signature."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, ValidationError
+
+from .. import contract
+from ..contract import FEATURE_NAMES, FEATURES, NUMBERS, TARGET, Column
+from ..errors import ConfigError, DataError
+from ..schema import TIME
+from ..serving.request import Instance
+
+BOUNDED = [c for c in FEATURES if c.at_most is not None or c.longest is not None]
+
+
+def values(column: Column) -> st.SearchStrategy[Any]:
+    """Values that the schema allows in a column."""
+    low, high = column.at_least, column.at_most
+    open_low, open_high = column.above, column.below
+    kinds: dict[str, st.SearchStrategy[Any]] = {
+        "category": st.text(max_size=column.longest),
+        "boolean": st.booleans(),
+        "integer": st.integers(
+            min_value=None if low is None else int(low),
+            max_value=None if high is None else int(high),
+        )
+        .filter(lambda v: open_low is None or v > open_low)
+        .filter(lambda v: open_high is None or v < open_high),
+        "number": st.floats(
+            min_value=low if low is not None else open_low,
+            max_value=high if high is not None else open_high,
+            exclude_min=open_low is not None,
+            exclude_max=open_high is not None,
+            allow_nan=False,
+            allow_infinity=False,
+        ),
+    }
+    allowed = kinds[column.kind]
+    return st.none() | allowed if column.nullable else allowed
+
+
+few = settings(max_examples=25, deadline=None)  # pandera takes 50 ms for a table
+instances = st.fixed_dictionaries({column.name: values(column) for column in FEATURES})
+
+
+def table(*rows: dict[str, Any]) -> pd.DataFrame:
+    """Raw rows as data.py would load them."""
+    target = TARGET.kind == "boolean" or 1.0
+    known = {TIME: pd.Timestamp("2013-01-01"), TARGET.name: target}
+    return pd.DataFrame([{**known, **row} for row in rows])
+
+
+def ask(instance: dict[str, Any]) -> Instance:
+    """Send an instance the way a client does."""
+    return Instance.model_validate_json(json.dumps(instance))
+
+
+@few
+@given(instances)
+def test_what_the_api_accepts_is_valid_raw_data(instance: dict[str, Any]) -> None:
+    accepted = ask(instance).model_dump()
+    checked = contract.validate(table(accepted), "rows")
+    assert list(checked.columns) == [TIME, *FEATURE_NAMES, TARGET.name]
+
+
+@few
+@given(instances, st.sampled_from(BOUNDED), st.integers(1, 1000))
+def test_what_breaks_a_bound_is_refused_by_both(
+    instance: dict[str, Any], column: Column, excess: int
+) -> None:
+    bad = "x" * ((column.longest or 0) + excess) if column.longest else column.at_most + excess  # type: ignore[operator]
+    instance = {**instance, column.name: bad}
+    with pytest.raises(ValidationError, match=column.name):
+        ask(instance)
+    with pytest.raises(DataError, match=column.name):
+        contract.validate(table(instance), "rows")
+
+
+@few
+@given(st.lists(instances, min_size=1, max_size=5))
+def test_every_model_is_given_the_same_columns_and_types(rows: list[dict[str, Any]]) -> None:
+    frame = contract.to_frame(rows)
+    assert list(frame.columns) == FEATURE_NAMES
+    assert all(frame[name].dtype == np.float64 for name in NUMBERS)
+    pd.testing.assert_frame_equal(frame, contract.model_frame(contract.validate(table(*rows), "")))
+
+
+def test_the_signature_has_the_schemas_columns() -> None:
+    inputs = contract.signature().inputs
+    assert inputs.input_names() == FEATURE_NAMES
+    assert [spec.required for spec in inputs.inputs] == [not c.nullable for c in FEATURES]
+
+
+def test_every_feature_has_an_example_that_fits() -> None:
+    assert ask(contract.example()).model_dump() == contract.example()
+
+
+@pytest.mark.parametrize("name", [TIME, *FEATURE_NAMES, TARGET.name])
+def test_a_column_that_raw_data_lacks_is_named(name: str) -> None:
+    with pytest.raises(DataError, match=f"rows has no column '{name}'"):
+        contract.validate(table(contract.example()).drop(columns=name), "rows")
+
+
+@pytest.mark.parametrize("name", [TIME, *NUMBERS, TARGET.name])
+def test_a_column_of_the_wrong_type_is_named(name: str) -> None:
+    with pytest.raises(DataError, match=f"column '{name}'"):
+        contract.validate(table(contract.example()).assign(**{name: "unknown"}), "rows")
+
+
+@pytest.mark.parametrize("name", [c.name for c in (*FEATURES, TARGET) if not c.nullable])
+def test_a_missing_value_where_none_may_be_is_named(name: str) -> None:
+    rows = table(contract.example(), contract.example())
+    rows[name] = rows[name].astype("object").where([True, False], None)
+    with pytest.raises(DataError, match=f"column '{name}'"):
+        contract.validate(rows, "rows")
+
+
+@pytest.mark.parametrize("name", [*NUMBERS, TARGET.name])
+def test_infinity_is_not_a_number(name: str) -> None:
+    with pytest.raises(DataError, match=f"column '{name}'"):
+        contract.validate(table(contract.example()).assign(**{name: np.inf}), "rows")
+
+
+def test_whole_numbers_may_be_written_as_decimals_but_not_as_text() -> None:
+    integers = [column.name for column in FEATURES if column.kind == "integer"]
+    decimals = {name: float(contract.example()[name]) for name in integers}
+    assert ask({**contract.example(), **decimals}).model_dump() == contract.example()
+    for name in integers:
+        for wrong in (contract.example()[name] + 0.5, str(contract.example()[name]), True):
+            with pytest.raises(ValidationError, match=name):
+                ask({**contract.example(), name: wrong})
+
+
+def test_a_table_without_rows_is_refused() -> None:
+    with pytest.raises(DataError, match="rows has no rows"):
+        contract.validate(table(contract.example()).head(0), "rows")
+
+
+def test_a_schema_that_cannot_be_derived_from_says_what_to_write() -> None:
+    class Odd(BaseModel):
+        when: pd.Timestamp | int = Field()
+        model_config = {"arbitrary_types_allowed": True}
+
+    class Stepped(BaseModel):
+        step: int = Field(multiple_of=5)
+
+    with pytest.raises(ConfigError, match=r"when is .* use str, int, float or bool"):
+        contract.columns(Odd)
+    with pytest.raises(ConfigError, match=r"step has the constraint .* use ge, gt, le, lt"):
+        contract.columns(Stepped)

@@ -1,0 +1,251 @@
+"""The pipeline over real rows: what it skips, what it records, and how it ends when it fails."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+
+from .. import config, contract, pipeline, stages
+from ..contract import NUMBERS
+from ..errors import TERMINATED
+from ..settings import PACKAGE
+from .conftest import Project
+
+Message = Callable[[Callable[[], Any]], str]
+Change = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def stale(line: pipeline.Pipeline) -> list[str]:
+    """Name the stages that would run."""
+    first, *_, last = pipeline.NAMES
+    planned = stages.plan(line.stages(), line.root, first=first, last=last, force=False)
+    return [stage.name for stage, _, must_run in planned if must_run]
+
+
+def runs(project: Project) -> dict[str, str]:
+    """Return each run's status."""
+    experiment = project.client.get_experiment_by_name(project.settings.mlflow_experiment_name)
+    assert experiment is not None
+    found = project.client.search_runs([experiment.experiment_id])
+    return {run.info.run_id: run.info.status for run in found}
+
+
+def hidden(project: Project) -> list[str]:
+    """Name what a run has left in the outputs that is neither an output nor the lock."""
+    known = {".lock", "checkpoints", *pipeline.NAMES}
+    return [path.name for path in project.outputs.iterdir() if path.name not in known]
+
+
+def test_a_second_run_skips_everything(
+    trained: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = trained.version()
+    assert pipeline.main([]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("unchanged") == len(pipeline.NAMES)
+    assert f"version {before['version']}" in printed.out
+    assert printed.err == ""
+    assert trained.version() == before
+
+
+def test_a_changed_hyperparameter_reruns_from_training(trained: Project) -> None:
+    assert stale(trained.pipeline("model.seed=7")) == ["train", "evaluate", "register"]
+
+
+def test_a_changed_date_reruns_from_the_splits(trained: Project) -> None:
+    until = trained.pipeline().data.train_until - timedelta(days=1)
+    assert stale(trained.pipeline(f"data.train_until={until}")) == list(pipeline.NAMES[1:])
+
+
+def test_changed_data_reruns_everything(project: Project) -> None:
+    project.raw.write_bytes(project.raw.read_bytes() + b"\n")
+    assert stale(project.pipeline()) == list(pipeline.NAMES)
+
+
+@pytest.mark.parametrize("setting", ["mlflow_experiment_name", "model_name"])
+def test_another_place_to_record_reruns_registration_alone(trained: Project, setting: str) -> None:
+    line = trained.pipeline()
+    line.settings = trained.settings.model_copy(update={setting: "another"})
+    assert stale(line) == ["register"]
+
+
+def test_a_version_that_the_store_lost_is_registered_again(
+    trained: Project, tmp_path: Path
+) -> None:
+    lost = {**trained.version(), "version": "999"}
+    (tmp_path / "version.json").write_text(json.dumps(lost))
+    assert not trained.pipeline().still_registered(tmp_path)
+
+
+def test_validation_is_repeated_when_the_schema_changes(trained: Project) -> None:
+    ingest = trained.pipeline().stages()[0]
+    names = {path.name for path in stages.source_files(ingest.modules)}
+    assert {"data.py", "schema.py", "contract.py"} <= names
+
+
+def test_the_same_seed_and_data_give_the_same_metrics(project: Project) -> None:
+    before, version = project.pipeline().metrics(), project.version()["version"]
+    assert pipeline.main(["--force"]) == 0
+    assert project.pipeline().metrics() == before
+    assert int(project.version()["version"]) == int(version) + 1
+
+
+def test_a_run_records_its_parameters_metrics_and_provenance(trained: Project) -> None:
+    line, run = trained.pipeline(), trained.client.get_run(trained.version()["run_id"])
+    assert run.info.status == "FINISHED"
+    expected = {f"model.{k}": str(v) for k, v in line.model.model_dump(mode="json").items()}
+    assert expected.items() <= run.data.params.items()
+    assert run.data.params["data.train_until"] == str(line.data.train_until)
+    metrics = pipeline.flatten(line.metrics())
+    assert {name.split("/")[0] for name in metrics} == {*pipeline.SPLITS, "by_month"}
+    assert metrics == pytest.approx({k: run.data.metrics[k] for k in metrics}, nan_ok=True)
+    tags = run.data.tags
+    assert len(tags["git.sha"]) == 40
+    assert tags["git.dirty"] == "true"
+    assert tags["lock.sha256"] == stages.file_digest(trained.folder / "uv.lock")
+    assert tags["data.sha256"] == stages.file_digest(trained.raw)
+    assert tags["version.mlflow"] == mlflow.__version__
+
+
+def test_a_run_records_its_data_training_and_plots(trained: Project) -> None:
+    run = trained.client.get_run(trained.version()["run_id"])
+    inputs = {i.tags[0].value: i.dataset for i in run.inputs.dataset_inputs}
+    assert set(inputs) == set(pipeline.SPLITS)
+    assert all(dataset.digest for dataset in inputs.values())
+    history = json.loads((trained.outputs / "train/history.json").read_text())
+    (name, *_) = set(history[0]) - {"step"}
+    logged = trained.client.get_metric_history(run.info.run_id, name)
+    assert {p.step: p.value for p in logged} == {r["step"]: r[name] for r in history}
+    drawn = {f"plots/{path.name}" for path in (trained.outputs / "evaluate").glob("*.png")}
+    assert (
+        {f.path for f in trained.client.list_artifacts(run.info.run_id, "plots")} == drawn != set()
+    )
+
+
+def test_a_version_carries_its_signature_and_pinned_requirements(trained: Project) -> None:
+    name, number = trained.settings.model_name, trained.version()["version"]
+    mlflow.set_tracking_uri(trained.settings.mlflow_tracking_uri)
+    info = mlflow.models.get_model_info(f"models:/{name}/{number}")
+    assert info.signature == contract.signature()
+    folder = mlflow.artifacts.download_artifacts(f"models:/{name}/{number}/requirements.txt")
+    lines = Path(folder).read_text().split()
+    assert any(line.startswith("mlflow==") for line in lines)
+    assert all("==" in line for line in lines)
+
+
+def rewrite(path: Path, change: Change) -> None:
+    """Change the rows of a raw data file."""
+    if path.suffix == ".csv":
+        change(pd.read_csv(path)).to_csv(path)
+    else:
+        change(pd.read_parquet(path)).to_parquet(path)
+
+
+def damage(path: Path) -> None:
+    """Cut a file short, in the middle of a character."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (Path.unlink, "does not exist; set `path` in configs/data.yaml"),
+        (damage, "cannot be read"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: rewrite(path, lambda rows: rows.head(0)), "has no rows"),
+        (
+            lambda path: rewrite(path, lambda rows: rows.drop(columns=NUMBERS[0])),
+            f"has no column '{NUMBERS[0]}'",
+        ),
+        (
+            lambda path: rewrite(path, lambda rows: rows.assign(**{NUMBERS[0]: "text"})),
+            f"column '{NUMBERS[0]}'",
+        ),
+        (
+            lambda path: rewrite(path, lambda rows: rows.assign(**{NUMBERS[0]: 1e12})),
+            f"column '{NUMBERS[0]}': 1,500 value(s) break the rule",
+        ),
+    ],
+    ids=["missing", "truncated", "empty", "no rows", "no column", "wrong type", "out of range"],
+)
+def test_bad_data_is_one_line_and_leaves_the_old_outputs(
+    project: Project, message: Message, harm: Callable[[Path], Any], expected: str
+) -> None:
+    before = stages.tree_digest(project.outputs / "ingest")
+    harm(project.raw)
+    assert expected in message(lambda: pipeline.main([]))
+    assert stages.tree_digest(project.outputs / "ingest") == before
+    assert hidden(project) == []
+    assert "RUNNING" not in runs(project).values()
+
+
+def test_a_source_column_of_the_wrong_type_is_one_line(project: Project, message: Message) -> None:
+    rewrite(project.raw, lambda rows: rows.astype(str).replace(r".*", "text", regex=True))
+    assert str(project.pipeline().data.path) in message(lambda: pipeline.main(["ingest"]))
+
+
+def test_dates_that_leave_a_split_empty_are_named(project: Project, message: Message) -> None:
+    wrong = "data.validation_until=2999-12-31"
+    assert "the holdout split has no rows" in message(lambda: pipeline.main(["--set", wrong]))
+    assert hidden(project) == []
+    assert "FAILED" in runs(project).values()
+
+
+def test_what_registers_nothing_needs_no_store(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert pipeline.main(["--to", "preprocess", "--force"]) == 0
+    assert f"Outputs {project.outputs / 'preprocess'}" in capsys.readouterr().out
+
+
+HANGING = """
+import sys, time
+from pathlib import Path
+from {package} import config, errors, pipeline, tracking
+config.ROOT = pipeline.ROOT = tracking.ROOT = Path({root!r})
+def hang(*_):
+    print("training", flush=True)
+    time.sleep(60)
+pipeline.train.train = hang
+errors.run_command(lambda _: pipeline.main(["--force"]))
+"""
+
+
+def test_a_terminated_run_is_closed_and_keeps_others_out_until_then(
+    project: Project, message: Message
+) -> None:
+    before = stages.tree_digest(project.outputs / "train")
+    code = HANGING.format(package=PACKAGE, root=str(project.folder))
+    with project.python("-c", code) as child:
+        assert child.stdout is not None
+        assert any(line == "training\n" for line in child.stdout)
+        assert f"another run (process {child.pid})" in message(lambda: pipeline.main([]))
+        child.terminate()
+        child.terminate()
+        _, errors = child.communicate(timeout=30)
+    assert (child.returncode, errors) == (TERMINATED, "")
+    assert sorted(runs(project).values()) == ["FAILED", "FINISHED"]
+    assert stages.tree_digest(project.outputs / "train") == before
+    assert hidden(project) == []
+
+
+def test_the_command_prints_one_line_and_no_traceback(trained: Project) -> None:
+    code = f"from {PACKAGE}.pipeline import command; command()"
+    with trained.python("-c", code, "--set", "model.sede=1") as child:
+        printed, errors = child.communicate(timeout=60)
+    assert (child.returncode, printed) == (1, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("error: configs/model.yaml: unknown key 'sede'")
+
+
+def test_each_stage_file_can_be_asked_for_alone(project: Project) -> None:
+    for name in pipeline.NAMES:
+        assert pipeline.main([name]) == 0
+    assert config.load("data", config.DataConfig) == project.pipeline().data

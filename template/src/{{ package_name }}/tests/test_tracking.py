@@ -1,0 +1,73 @@
+"""A store that cannot be used is one line, and nothing is half-written."""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from .. import pipeline, registration, stages
+from .conftest import Project
+
+Message = Callable[[Callable[[], Any]], str]
+
+
+def test_a_locked_store_is_one_line_and_changes_nothing(project: Project, message: Message) -> None:
+    before = stages.tree_digest(project.outputs)
+    holder = sqlite3.connect(project.folder / "mlflow.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    said = message(lambda: pipeline.main(["--force"]))
+    holder.close()
+    assert "the tracking store sqlite:///" in said
+    assert "database is locked" in said
+    assert stages.tree_digest(project.outputs) == before
+
+
+def test_a_store_that_fails_during_registration_leaves_the_old_record(
+    project: Project, message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MlflowException("the disk is full")
+
+    before = stages.tree_digest(project.outputs)
+    monkeypatch.setattr(registration, "register", fail)
+    assert "the disk is full" in message(lambda: pipeline.main(["register", "--force"]))
+    assert stages.tree_digest(project.outputs) == before
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:///{folder}/nowhere/mlflow.db",
+        "sqlite:///{folder}/configs",
+        "sqlite:///{folder}/uv.lock",
+        "http://127.0.0.1:9",
+        "carrier-pigeon://coop",
+    ],
+    ids=["missing", "a folder", "not a database", "unreachable", "unknown"],
+)
+def test_a_store_that_cannot_be_used_is_one_line_and_changes_nothing(
+    project: Project, message: Message, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    before = stages.tree_digest(project.outputs)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=project.folder))
+    said = message(lambda: pipeline.main([]))
+    assert uri.format(folder=project.folder) in said
+    assert "Check MLFLOW_TRACKING_URI" in said
+    assert stages.tree_digest(project.outputs) == before
+
+
+@pytest.mark.usefixtures("project")
+def test_a_password_in_the_address_is_never_shown(
+    message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:s3cret@127.0.0.1:9")
+    said = message(lambda: pipeline.main([]))
+    assert "http://127.0.0.1:9" in said
+    assert "s3cret" not in said
+
+
+def test_artifacts_lie_beside_the_database(trained: Project) -> None:
+    run = trained.client.get_run(trained.version()["run_id"])
+    assert run.info.artifact_uri.startswith((trained.folder / "mlartifacts").as_uri())
