@@ -22,7 +22,7 @@ def read_member(sdist: tarfile.TarFile, name: str) -> pd.DataFrame:
     member = next(m for m in sdist.getmembers() if m.name.endswith(f"/data/{name}"))
     content = sdist.extractfile(member)
     if content is None:
-        raise SystemExit(f"{name} is not a file in {sdist.name}")
+        raise SystemExit(f"{name} is not a file in {sdist.name!r}")
     compression = "zip" if name.endswith(".zip") else None
     return pd.read_csv(io.BytesIO(content.read()), compression=compression)
 

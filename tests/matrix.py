@@ -1,0 +1,31 @@
+"""Every combination of answers, read off copier.yml so that a new choice joins by itself."""
+
+from itertools import product
+
+from questions import asked, choices, refuse_unknown
+
+Answers = dict[str, str]
+
+CHOICES = {name: choices(question) for name, question in asked().items() if choices(question)}
+DEFAULTS: Answers = {name: asked()[name]["default"] for name in CHOICES}
+MATRIX = [dict(zip(CHOICES, values, strict=True)) for values in product(*CHOICES.values())]
+
+# What is installed and run: each framework with each task, everything else at its default.
+EXECUTED = [
+    {**DEFAULTS, "task": task, "framework": framework}
+    for framework, task in product(CHOICES["framework"], CHOICES["task"])
+]
+
+
+def label(answers: Answers) -> str:
+    """Name a combination: its choices, in the order they are asked."""
+    return "-".join(answers[name] for name in CHOICES)
+
+
+def complete(answers: Answers) -> Answers:
+    """Fill in the defaults of the choices; refuse what Copier would pass over in silence."""
+    refuse_unknown(answers)
+    for name, value in answers.items():
+        if name in CHOICES and value not in CHOICES[name]:
+            raise ValueError(f"{value!r} is no answer to {name}; they are {CHOICES[name]}")
+    return {**DEFAULTS, **answers}

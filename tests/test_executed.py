@@ -1,0 +1,223 @@
+"""Each framework with each task: installed, linted, trained, promoted, served, and asked.
+
+The tests of one project run in the order they are written, each on what the one before left.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Render, git, project_environment
+from matrix import EXECUTED, Answers, label
+
+OFFLINE = Path(__file__).parent / "inside" / "offline.py"
+PACKAGE = "flight_delays"
+START_SECONDS = 180
+STOP_SECONDS = 30
+STAGES = ("ingest", "preprocess", "train", "evaluate", "register")
+FLIGHT = {
+    "carrier": "UA", "origin": "EWR", "dest": "SFO", "weekday": 5, "departure_minute": 1065,
+    "arrival_minute": 1255, "distance": 2565, "aircraft_year": 2001, "seats": 178,
+}  # fmt: skip
+INSTANCES: list[dict[str, Any]] = [
+    FLIGHT,
+    {**FLIGHT, "carrier": "??", "dest": "XYZ"},  # never seen in training
+    {**FLIGHT, "aircraft_year": None, "seats": None},
+    {name: value for name, value in FLIGHT.items() if name not in {"aircraft_year", "seats"}},
+    *(
+        {**FLIGHT, "departure_minute": 15 * n, "distance": 200 + 25 * n, "weekday": n % 7 + 1}
+        for n in range(95)
+    ),
+]
+
+pytestmark = pytest.mark.executed
+
+
+@dataclass
+class Executed:
+    """A rendered project that is a repository of its own, and the environment of its commands."""
+
+    path: Path
+    answers: Answers
+    variables: dict[str, str]
+
+    def run(self, *words: str, given: str | None = None) -> str:
+        """Run a command in the project and return what it printed; fail with it if it fails."""
+        done = subprocess.run(
+            words, cwd=self.path, env=self.variables, input=given or "", capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def python(self, *words: str, given: str | None = None) -> str:
+        return self.run("uv", "run", "--no-sync", "python", *words, given=given)
+
+    def status(self) -> dict[str, Any]:
+        told = self.python("-m", f"{PACKAGE}.promote_model", "status", "--json")
+        found: dict[str, Any] = json.loads(told)
+        return found
+
+
+@dataclass
+class Service:
+    """A running `make serve`."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    log: Path
+
+    def get(self, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(  # noqa: S310  (the server we started)
+            self.address + path, data, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as page:  # noqa: S310
+            return json.load(page)
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                self.get("/readyz")
+            except OSError:
+                time.sleep(0.2)
+            else:
+                return
+        pytest.fail(f"the service is not ready:\n{self.log.read_text()}")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(answers, id=label(answers), marks=pytest.mark.xdist_group(label(answers)))
+        for answers in EXECUTED
+    ],
+)
+def installed(
+    request: pytest.FixtureRequest, render: Render, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Executed]:
+    """Render, commit, `make install`; commit the lock as a user would."""
+    answers: Answers = request.param
+    folder = tmp_path_factory.mktemp("executed")
+    path = Path(shutil.copytree(render(**answers), folder / "project"))
+    git(path, "init", "--quiet", "--initial-branch=main")
+    git(path, "add", "--all")
+    git(path, "commit", "--quiet", "--message", "As rendered")
+    project = Executed(path, answers, project_environment(path, folder))
+    project.run("make", "install")
+    git(path, "add", "--all")
+    git(path, "commit", "--quiet", "--message", "Lock")
+    yield project
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(installed: Executed) -> tuple[Executed, str]:
+    """Run `make run` once; return the project and what it printed."""
+    return installed, installed.run("make", "run")
+
+
+@pytest.fixture(scope="module")
+def promoted(trained: tuple[Executed, str]) -> Executed:
+    """Run `make promote`."""
+    project, _ = trained
+    project.run("make", "promote")
+    return project
+
+
+@pytest.fixture(scope="module")
+def service(promoted: Executed) -> Iterator[Service]:
+    """Run `make serve` on a free port until the last test of the project is done."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = promoted.path.parent / "serve.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            ["make", "serve"], cwd=promoted.path, env={**promoted.variables, "PORT": str(port)},
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    running = Service(process, f"http://127.0.0.1:{port}", log)
+    try:
+        running.wait()
+        yield running
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_project_lints(installed: Executed) -> None:
+    installed.run("make", "lint")
+
+
+def test_formatting_and_locking_change_nothing(installed: Executed) -> None:
+    installed.run("make", "format")
+    assert git(installed.path, "status", "--porcelain") == ""
+
+
+def test_first_run_executes_every_stage(trained: tuple[Executed, str]) -> None:
+    project, printed = trained
+    assert all(stage in printed for stage in STAGES)
+    assert "unchanged" not in printed
+    assert f"Registered {PACKAGE} version 1" in printed
+    assert git(project.path, "status", "--porcelain") == ""
+
+
+def test_second_run_executes_no_stage(trained: tuple[Executed, str]) -> None:
+    project, _ = trained
+    printed = project.run("make", "run").splitlines()
+    lines = {line.split()[0]: line for line in printed if line.strip().startswith(STAGES)}
+    assert set(lines) == set(STAGES)
+    assert all(line.endswith("unchanged") for line in lines.values())
+
+
+def test_promotion_moves_the_version_to_production(promoted: Executed) -> None:
+    assert promoted.status()["stages"] == {"staging": "1", "production": "1"}
+
+
+def test_service_says_which_version_answers(promoted: Executed, service: Service) -> None:
+    (version,) = promoted.status()["versions"]
+    about = service.get("/version")
+    assert (about["model_name"], about["model_version"]) == (PACKAGE, version["version"])
+    assert (about["model_stage"], about["sha256"]) == ("production", version["sha256"])
+
+
+def test_served_predictions_equal_the_offline_ones(promoted: Executed, service: Service) -> None:
+    offline = json.loads(promoted.python(str(OFFLINE), PACKAGE, given=json.dumps(INSTANCES)))
+    answer = service.get("/predict", {"instances": INSTANCES})
+    assert answer["model"] == {"name": PACKAGE, "version": "1"}
+    assert len(answer["predictions"]) == len(INSTANCES)
+    assert answer.get("probabilities", answer["predictions"]) == offline
+    assert len(set(offline)) > len(INSTANCES) / 4
+
+
+def test_documented_example_is_answered(service: Service) -> None:
+    operation = service.get("/openapi.json")["paths"]["/predict"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]["schema"]["example"]
+    assert len(service.get("/predict", body)["predictions"]) == 1
+
+
+def test_service_stops_when_told(service: Service) -> None:
+    os.killpg(service.process.pid, signal.SIGTERM)
+    service.process.wait(STOP_SECONDS)
+    said = service.log.read_text()
+    assert "Application shutdown complete" in said
+    assert "Traceback" not in said
+    with pytest.raises(OSError, match="refused"):
+        service.get("/healthz")
+
+
+def test_projects_own_tests_pass(promoted: Executed) -> None:
+    assert " passed" in promoted.run("make", "test")

@@ -1,0 +1,129 @@
+"""Each combination of answers renders files that are well-formed, quiet and clean."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from matrix import Answers
+from questions import TEMPLATE
+
+BINARY = {".parquet"}
+OVERLAY = re.compile(r"\{\{ (?!package_name)\w+ \}\}")
+ANSWERS_FILE = ".copier-answers.yml"
+
+
+def paths(project: Path) -> list[Path]:
+    return sorted(path for path in project.rglob("*") if path.is_file())
+
+
+def texts(project: Path, *suffixes: str) -> dict[str, str]:
+    """Return the text files of a project by their path in it."""
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes().decode()
+        for path in paths(project)
+        if path.suffix not in BINARY and (not suffixes or path.suffix in suffixes)
+    }
+
+
+def found(pattern: str, files: dict[str, str]) -> list[str]:
+    """Return `file:line` for each line that a pattern matches in."""
+    return [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in files.items()
+        for number, line in enumerate(text.split("\n"), start=1)
+        if re.search(pattern, line)
+    ]
+
+
+def prose(project: Path) -> dict[str, str]:
+    """Return the text files other than Python, which is copied and not rendered."""
+    return {name: text for name, text in texts(project).items() if not name.endswith(".py")}
+
+
+def test_configuration_parses(project: Path) -> None:
+    for text in texts(project, ".toml").values():
+        assert tomllib.loads(text)
+    for text in texts(project, ".yml", ".yaml").values():
+        assert yaml.safe_load(text)
+    for text in texts(project, ".json").values():
+        assert json.loads(text)
+
+
+def test_python_parses_and_is_the_templates_own(project: Path) -> None:
+    originals: dict[str, list[bytes]] = {}
+    for path in (TEMPLATE / "template").rglob("*.py"):
+        parts = path.relative_to(TEMPLATE / "template").parts
+        kept = "/".join(part for part in parts if not OVERLAY.fullmatch(part))
+        originals.setdefault(kept, []).append(path.read_bytes())
+    package = next((project / "src").iterdir()).name
+    for name, text in texts(project, ".py").items():
+        ast.parse(text)
+        original = name.replace(f"src/{package}/", "src/{{ package_name }}/")
+        assert text.encode() in originals[original], name
+
+
+def test_no_jinja_is_left(project: Path) -> None:
+    rendered = prose(project)
+    workflows = {n: t for n, t in rendered.items() if n.startswith(".github/")}
+    others = {n: t for n, t in rendered.items() if n not in workflows}
+    assert found(r"\{\{|\{%|\{#|\bUndefined\b", others) == []
+    assert found(r"(?<!\$)\{\{|\{%|\{#|\bUndefined\b", workflows) == []
+    assert [path for path in paths(project) if re.search(r"[{}%]|\.jinja$", str(path))] == []
+
+
+def test_no_value_is_missing(project: Path) -> None:
+    """An answer that renders as None, or as nothing between quotes, was not filled in."""
+    files = {n: t for n, t in prose(project).items() if not n.endswith(".md")}
+    assert found(r"\bNone\b|= *\"\"|:\s*''", files) == []
+
+
+def test_files_end_in_one_newline(project: Path) -> None:
+    files = {n: t for n, t in texts(project).items() if not n.endswith("/__init__.py") or t}
+    assert [n for n, t in files.items() if not t.endswith("\n") or t.endswith("\n\n")] == []
+
+
+def test_there_are_no_stray_blanks(project: Path) -> None:
+    assert found(r"[ \t\r]$", texts(project)) == []
+    assert [n for n, t in prose(project).items() if "\n\n\n" in t or t.startswith("\n")] == []
+
+
+def test_only_documents_and_the_answers_file_mention_copier(project: Path) -> None:
+    files = {n: t for n, t in texts(project).items() if n != ANSWERS_FILE and n[-3:] != ".md"}
+    assert found(r"(?i)\b(copier|jinja)\b", files) == []
+
+
+def test_answers_are_recorded(project: Path, answers: Answers) -> None:
+    recorded = yaml.safe_load((project / ANSWERS_FILE).read_text())
+    assert answers.items() <= recorded.items()
+    assert {"_commit", "_src_path"} <= recorded.keys()
+
+
+@pytest.mark.parametrize("command", [["format", "--check"], ["check"]], ids=" ".join)
+def test_ruff_finds_nothing(project: Path, command: list[str]) -> None:
+    words = [sys.executable, "-m", "ruff", *command, "--no-cache", "."]
+    done = subprocess.run(words, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_mypy_finds_nothing(
+    project: Path, answers: Answers, tools: Callable[[str], Path], shared: Path
+) -> None:
+    framework = answers["framework"]
+    python = tools(framework) / ".venv" / "bin" / "python"
+    done = subprocess.run(
+        [python, "-m", "mypy"],
+        cwd=project,
+        env={**os.environ, "MYPY_CACHE_DIR": str(shared / f"mypy-{framework}")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,55 @@
+"""The workflows, ours and a project's, are valid, pinned and ask for little."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Render
+from matrix import MATRIX
+from questions import TEMPLATE
+
+BIN = Path(sys.executable).parent
+PINNED = re.compile(r"^[\w.-]+/[\w./-]+@[0-9a-f]{40}$")
+LINTERS = {
+    "actionlint": ["actionlint"],
+    "zizmor": ["zizmor", "--offline", "--no-progress", "--min-severity=low", "--quiet"],
+    "schema": ["check-jsonschema", "--builtin-schema=vendor.github-workflows"],
+}
+
+
+@pytest.fixture(scope="module")
+def workflows(render: Render) -> list[Path]:
+    """Return our workflows and all that differ among the projects'."""
+    folders = [TEMPLATE, *(render(**answers) for answers in MATRIX)]
+    files = [path for folder in folders for path in (folder / ".github/workflows").glob("*.yml")]
+    return list({path.read_bytes(): path for path in files}.values())
+
+
+@pytest.mark.parametrize("linter", LINTERS)
+def test_linter_finds_nothing(linter: str, workflows: list[Path]) -> None:
+    name, *options = LINTERS[linter]
+    words = [str(BIN / name), *options, *map(str, workflows)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_actions_are_pinned_to_a_commit(workflows: list[Path]) -> None:
+    used = [
+        step["uses"]
+        for path in workflows
+        for job in yaml.safe_load(path.read_text())["jobs"].values()
+        for step in job.get("steps", [])
+        if "uses" in step
+    ]
+    assert used
+    assert [action for action in used if not PINNED.match(action)] == []
+
+
+def test_jobs_have_a_time_limit_and_no_standing_rights(workflows: list[Path]) -> None:
+    for path in workflows:
+        workflow = yaml.safe_load(path.read_text())
+        assert workflow["permissions"] in ({}, {"contents": "read"}), path
+        assert all(job["timeout-minutes"] <= 60 for job in workflow["jobs"].values()), path
