@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from . import comparison, evaluate, holdout, registry
 from .config import Bound, GatesConfig
-from .contract import TARGET, example, model_frame, signature, to_frame
-from .errors import GateError
+from .contract import FEATURE_NAMES, TARGET, example, model_frame, signature, to_frame
+from .errors import ConfigError, GateError
 from .model import Model, predict
 from .model_format import load
 from .schema import TIME
@@ -80,9 +80,12 @@ def examine(
 
     Raises
     ------
+    ConfigError
+        The configuration names a slice that the schema does not have.
     RegistryError
         The registry itself does not answer.
     """
+    _known_slices(config)
     champion = registry.aliases(client, version.name).get(CHAMPION_STAGE)
     evidence = Evidence(version.name, version.number, version.digest, champion)
     evidence.frozen_holdout = holdout.frozen(client, version.name)
@@ -107,6 +110,15 @@ def examine(
     except Exception as error:  # noqa: BLE001 - what cannot be measured must not pass
         evidence.gates.append(_not_measured(step, error))
     return evidence
+
+
+def _known_slices(config: GatesConfig) -> None:
+    for column in config.slices.columns:
+        if column not in FEATURE_NAMES:
+            raise ConfigError(
+                f"configs/gates.yaml: slices.columns names {column!r}, which is no feature in "
+                f"schema.py; the features are {', '.join(FEATURE_NAMES)}"
+            )
 
 
 def _not_measured(name: str, error: Exception) -> Gate:
@@ -209,7 +221,7 @@ def _scores(
     target = rows[TARGET.name].to_numpy(np.float64)
     if not np.isfinite(predicted).all():
         raise GateError(f"{int((~np.isfinite(predicted)).sum()):,} predictions are not numbers")
-    days = rows[TIME].to_numpy()
+    days = rows[TIME].dt.normalize().to_numpy()
     evidence.metrics = comparison.intervals(
         evaluate.score, target, predicted, days, config.comparison.seed
     )
@@ -253,7 +265,7 @@ def _improvement(
     champion = registry.version(client, evidence.model, evidence.champion)
     with tempfile.TemporaryDirectory() as folder:
         against = predict(load(registry.fetch(champion, Path(folder))), model_frame(rows))
-    target, days = rows[TARGET.name].to_numpy(np.float64), rows[TIME].to_numpy()
+    target, days = rows[TARGET.name].to_numpy(np.float64), rows[TIME].dt.normalize().to_numpy()
     evidence.champion_metrics = evaluate.score(target, against)
     count = int(np.unique(days).size)
     if count < settings.min_days:

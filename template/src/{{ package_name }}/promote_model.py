@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -34,7 +34,12 @@ def open_store(settings: Settings) -> Store:
 
 
 def candidate(store: Store, number: str | None, stage: str = "staging") -> registry.Version:
-    """Return the version named, else the one in staging for production, else the newest."""
+    """Return the version named, else the one in staging for production, else the newest.
+
+    A stage's name stands for the version that is in it.
+    """
+    if number in registry.STAGES:
+        return registry.resolve(store.client, store.model, number)
     if number is not None:
         return registry.version(store.client, store.model, number)
     if stage == lifecycle.PRODUCTION:
@@ -268,7 +273,8 @@ def _add_options(name: str, command: argparse.ArgumentParser) -> None:
     if name == "history":
         command.add_argument("--at", type=_moment, metavar="DATE", help="who was where, in UTC")
     if name in {"evaluate", "promote"}:
-        command.add_argument("--version", help="default: the newest, or for production staging's")
+        text = "number or stage; default: the newest, or for production the one in staging"
+        command.add_argument("--version", help=text)
         command.add_argument(
             "--new-holdout", action="store_true", help="judge on, and freeze, the version's own"
         )
@@ -305,5 +311,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return GateError.exit_code if result.get("passed") is False else 0
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
+    """Run as the command that pyproject.toml installs."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -114,6 +114,7 @@ def test_a_run_records_its_parameters_metrics_and_provenance(trained: Project) -
 
 def test_a_run_records_its_data_training_and_plots(trained: Project) -> None:
     run = trained.client.get_run(trained.version()["run_id"])
+    assert run.inputs is not None
     inputs = {i.tags[0].value: i.dataset for i in run.inputs.dataset_inputs}
     assert set(inputs) == set(pipeline.SPLITS)
     assert all(dataset.digest for dataset in inputs.values())

@@ -36,7 +36,7 @@ def test_served_predictions_equal_offline_ones(service: TestClient, trained: Pro
     rows = trained.pipeline().split("holdout").head(200)
     offline = predict(model_format.load(trained.outputs / "train"), model_frame(rows))
     records = [
-        {name: None if pd.isna(value) else value for name, value in row.items()}
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in rows[FEATURE_NAMES].to_dict("records")
     ]
     answer = ask(service, *records)

@@ -110,8 +110,8 @@ def test_a_changed_source_reruns_even_when_imported_by_an_import(
     assert spec is not None
     line.modules = [importlib.util.module_from_spec(spec)]
     line.run()
-    for name in sources:
-        (package / name).write_text(sources[name] + "\n# changed\n")
+    for name, text in sources.items():
+        (package / name).write_text(f"{text}\n# changed\n")
         assert line.run() == ([] if name == "unrelated.py" else list(NAMES)), name
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ... import gates, model_format, registry
-from ...contract import TARGET
-from ...errors import ConflictError, GateError
+from ... import evaluate, gates, model_format, registry
+from ...contract import TARGET, model_frame, signature
+from ...errors import ConfigError, ConflictError, GateError
 from .conftest import World, write_gates
 
 
@@ -72,10 +72,8 @@ def test_a_metric_that_is_not_a_number_blocks(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged(world)
-    honest = gates.evaluate.score
-    monkeypatch.setattr(
-        gates.evaluate, "score", lambda t, p: dict.fromkeys(honest(t, p), float("nan"))
-    )
+    honest = evaluate.score
+    monkeypatch.setattr(evaluate, "score", lambda t, p: dict.fromkeys(honest(t, p), float("nan")))
     assert "nan" in refused(world)
 
 
@@ -89,7 +87,7 @@ def test_predictions_that_are_not_numbers_block(
 
 def test_a_bad_slice_blocks_though_the_average_is_good(world: World, tmp_path: Path) -> None:
     staged(world)
-    column = gates.model_frame(pd.read_parquet(world.models.holdout)).columns[1]
+    column = model_frame(pd.read_parquet(world.models.holdout)).columns[1]
     slices = {"columns": [column], "min_rows": 100, "bounds": {_metric(): {"max": 1e-9}}}
     write_gates(tmp_path, world.models, slices=slices)
     assert f"{_metric()} of {column}=" in refused(world)
@@ -97,13 +95,24 @@ def test_a_bad_slice_blocks_though_the_average_is_good(world: World, tmp_path: P
 
 def test_small_slices_are_reported_and_not_judged(world: World, tmp_path: Path) -> None:
     world.register()
-    column = gates.model_frame(pd.read_parquet(world.models.holdout)).columns[1]
+    column = model_frame(pd.read_parquet(world.models.holdout)).columns[1]
     slices = {"columns": [column], "min_rows": 10**6, "bounds": {_metric(): {"max": 1e-9}}}
     write_gates(tmp_path, world.models, slices=slices)
     found = world.command("evaluate")
     assert found["passed"]
     assert found["slices"]
     assert not any(part["judged"] for part in found["slices"])
+
+
+def test_a_slice_that_the_schema_does_not_have_is_a_mistake_in_the_configuration(
+    world: World, tmp_path: Path
+) -> None:
+    world.register()
+    slices = {"columns": ["colour"], "min_rows": 1, "bounds": {_metric(): {"max": 1.0}}}
+    write_gates(tmp_path, world.models, slices=slices)
+    with pytest.raises(ConfigError, match=r"configs/gates\.yaml: slices\.columns names 'colour'"):
+        world.command("promote", "--to", "staging")
+    assert world.stages() == {}
 
 
 def test_a_version_over_its_budgets_is_refused(world: World, tmp_path: Path) -> None:
@@ -195,7 +204,7 @@ def test_a_version_with_another_contract_is_refused(
 ) -> None:
     staged(world)
     with monkeypatch.context() as patch:
-        columns = gates.signature()
+        columns = signature()
         columns.inputs = type(columns.inputs)(columns.inputs.inputs[1:])
         patch.setattr(gates, "signature", lambda: columns)
         assert "contract: differs in" in refused(world)

@@ -41,6 +41,15 @@ def test_a_stale_expectation_is_refused(world: World) -> None:
         world.command("promote", "--to", "production", "--expect", "none")
 
 
+def test_what_was_evaluated_is_enough_to_promote_it_elsewhere(world: World) -> None:
+    champion = world.in_production()
+    staged = world.command("evaluate", "--version", "staging")
+    assert (staged["version"], staged["expect"]) == (champion, champion)
+    newer = world.register()
+    assert world.command("evaluate")["version"] == newer
+    assert world.command("evaluate", "--version", "production")["version"] == champion
+
+
 def test_an_alias_moved_between_judgement_and_lock_is_noticed(world: World) -> None:
     first, second = world.register(), world.register()
     world.store.client.set_registered_model_alias(world.store.model, "production", first)
