@@ -1,16 +1,29 @@
 """The default project stays small enough to read. Budgets are raised on purpose, not in passing."""
 
 import ast
+import io
+import token
+import tokenize
 from pathlib import Path
 from statistics import median
 
 from conftest import Render
 from test_renders import paths, texts
 
-FILES = 60
-PYTHON_LINES = 2_500
+# What each part of the default project may add: files, and lines of code. Lines are counted as cloc
+# counts them, without blank lines, comments and docstrings: nobody should save on those.
+ALLOWED = {
+    "the spine, from data to a served prediction": (60, 2_500),
+    "promotion: gates, lock, journal, rollback, model card, CI": (10, 1_800),
+}
+FILES = sum(files for files, _ in ALLOWED.values())
+LINES_OF_CODE = sum(lines for _, lines in ALLOWED.values())
 MEDIAN_FUNCTION_LINES = 20
 MODULE_LINES = 350  # STYLE asks for about 250; this is where it stops
+
+NOT_CODE = {
+    token.COMMENT, token.DEDENT, token.ENDMARKER, token.INDENT, token.NEWLINE, token.NL,
+}  # fmt: skip
 
 
 def python(project: Path) -> dict[str, str]:
@@ -21,9 +34,25 @@ def test_default_project_has_few_files(render: Render) -> None:
     assert len(paths(render())) < FILES
 
 
+def lines_of_code(text: str) -> int:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    told: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            told |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    code = {
+        line
+        for token in tokens
+        if token.type not in NOT_CODE
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    return len(code - told)
+
+
 def test_default_project_has_little_python(render: Render) -> None:
-    lines = {name: len(text.splitlines()) for name, text in python(render()).items()}
-    assert sum(lines.values()) < PYTHON_LINES, sorted(lines.items(), key=lambda item: -item[1])
+    lines = {name: lines_of_code(text) for name, text in python(render()).items()}
+    assert sum(lines.values()) < LINES_OF_CODE, sorted(lines.items(), key=lambda item: -item[1])
 
 
 def test_functions_are_short(project: Path) -> None:

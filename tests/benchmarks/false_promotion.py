@@ -3,7 +3,8 @@
 Usage: python tests/benchmarks/false_promotion.py PROJECT [SEEDS]
 
 PROJECT is a rendered, installed project; run this with its interpreter. Its own model is fitted
-and its own gate judges, on its own holdout. Three experiments, each over SEEDS (default 300; "refitted" over 200 pairs at most):
+and its own gate judges, on its own holdout. Three experiments, each over SEEDS
+(default 300; "refitted" over 200 pairs at most):
 
 - "exchanged": candidate and champion swap their predictions day by day at random, so that neither
   is better, whatever the two models are. The gate at min_improvement = 0 has to keep its level.

@@ -53,7 +53,7 @@ def improvement(candidate: Values, champion: Values, days: Values, config: Compa
         candidate_loss, champion_loss = totals @ drawn.T
         shares = 1 - candidate_loss / champion_loss
         value = 1 - totals[0].sum() / totals[1].sum()
-    low, high = np.quantile(shares, [1 - config.confidence, config.confidence])
+        low, high = np.quantile(shares, [1 - config.confidence, config.confidence])
     return Interval(float(value), float(low), float(high))
 
 

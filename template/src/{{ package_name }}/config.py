@@ -73,7 +73,9 @@ class Slices(Section):
 class Budgets(Section):
     """What serving a version may cost."""
 
-    latency_ms: float = Field(gt=0, description="median time of one prediction of one row")
+    latency_ms: float = Field(
+        gt=0, description="best time of several predictions of one row, which load does not blur"
+    )
     size_mb: float = Field(gt=0, description="all files of the version")
 
 

@@ -1,7 +1,6 @@
 """The gates: what a version is measured against before an alias moves to it. All fail closed."""
 
 import math
-import statistics
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
@@ -159,7 +158,7 @@ def _artifact(
         started = time.perf_counter()
         predict(model, row)
         times.append(time.perf_counter() - started)
-    latency, size = statistics.median(times) * 1e3, registry.size(path) / 1e6
+    latency, size = min(times) * 1e3, registry.size(path) / 1e6
     return [
         Gate(
             "artifact",
@@ -168,7 +167,9 @@ def _artifact(
             "recorded sha256, a finite number",
             "the model cannot predict the schema's example; look at model.py",
         ),
-        _within("latency", latency, Bound(max=config.budgets.latency_ms), "ms for one row"),
+        _within(
+            "latency", latency, Bound(max=config.budgets.latency_ms), "ms for one row, at best"
+        ),
         _within("size", size, Bound(max=config.budgets.size_mb), "MB"),
     ]
 

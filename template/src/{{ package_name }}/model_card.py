@@ -24,7 +24,8 @@ header h1,.facts{color:var(--ink)}h1{margin:0;font-size:1.6rem;overflow-wrap:any
 h2{margin:0 0 .6rem;font-size:1.05rem}p,ul{margin:.3rem 0}ul{padding-left:1.2rem}
 code{font-size:.85em;color:var(--soft);overflow-wrap:anywhere}small{color:var(--soft)}
 .facts{display:flex;flex-wrap:wrap;gap:.4rem 2.2rem;margin-top:.8rem}.facts div{min-width:9rem}
-.facts small{display:block;font-weight:400}.facts b{font-size:1.15rem;font-variant-numeric:tabular-nums}
+.facts small{display:block;font-weight:400}
+.facts b{font-size:1.15rem;font-variant-numeric:tabular-nums}
 .scroll{overflow-x:auto}table{border-collapse:collapse;min-width:60%}.gates table{width:100%}
 .gates td:nth-child(2){white-space:nowrap}
 th,td{padding:.28rem 1.4rem .28rem 0;text-align:left;vertical-align:top;

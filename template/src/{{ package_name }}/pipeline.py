@@ -195,7 +195,7 @@ class Pipeline:
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Turn nested metrics into MLflow names such as ``holdout/mae``."""
+    """Turn nested metrics into MLflow names such as ``holdout/NAME``."""
     flat: dict[str, float] = {}
     for name, value in metrics.items():
         if isinstance(value, Mapping):

@@ -9,15 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console
-
 from . import gates, journal, lifecycle, lock, model_card, registry, tracking
 from .config import CardConfig, GatesConfig
 from .config import load as load_config
 from .errors import ConflictError, GateError, RegistryError, run_command
 from .lifecycle import Move, Store
 from .model_format import load as load_model
-from .promotion_output import SHOW
+from .promotion_output import SHOW, terminal
 from .settings import ROOT, Settings
 from .settings import load as load_settings
 
@@ -307,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.json:
         print(json.dumps(result, indent=2))
     else:
-        SHOW[chosen.command](result, Console())
+        SHOW[chosen.command](result, terminal())
     return GateError.exit_code if result.get("passed") is False else 0
 
 

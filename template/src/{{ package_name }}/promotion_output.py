@@ -4,9 +4,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 Result = Mapping[str, Any]
+
+
+def terminal() -> Console:
+    """Return a console that prints what people wrote as they wrote it, brackets included."""
+    return Console(markup=False, highlight=False)
 
 
 def show_status(result: Result, console: Console) -> None:
@@ -16,24 +22,23 @@ def show_status(result: Result, console: Console) -> None:
     else:
         table = _table("version", "stage", "created", "sha256")
         for row in result["versions"]:
-            stage = ", ".join(row["stages"]) or "none"
-            if row["quarantined"]:
-                stage = f"{stage}, quarantined"
+            standing = [*row["stages"], *(["quarantined"] if row["quarantined"] else [])]
+            stage = ", ".join(standing) or "none"
             table.add_row(row["version"], stage, row["created"], str(row["sha256"])[:12])
-        console.print(table, highlight=False)
+        console.print(table)
     for line in result["attention"]:
-        console.print(f"attention: {line}", highlight=False, soft_wrap=True)
+        console.print(f"attention: {line}", soft_wrap=True)
 
 
 def show_history(result: Result, console: Console) -> None:
     """Print the journal, or who was where at a moment."""
     if "at" in result:
         for stage, version in result["stages"].items():
-            console.print(
-                f"{stage} at {result['at']}: version {version or 'none'}", highlight=False
-            )
+            console.print(f"{stage} at {result['at']}: version {version or 'none'}")
         return
-    table = _table("when", "event", "stage", "from", "to", "outcome", "by", "why")
+    table = _table(
+        Column("when", no_wrap=True), "event", "stage", "from", "to", "outcome", "by", "why"
+    )
     for row in result["events"]:
         why = row["reason"] or row["note"]
         table.add_row(
@@ -46,20 +51,20 @@ def show_history(result: Result, console: Console) -> None:
             row["actor"],
             why,
         )
-    console.print(table if result["events"] else "nothing has been promoted yet", highlight=False)
+    console.print(table if result["events"] else "nothing has been promoted yet")
 
 
 def show_gates(result: Result, console: Console) -> None:
     """Print each gate's verdict."""
     table = _table("", "gate", "measured", "needed")
     for gate in result["gates"]:
-        mark = "[green]pass[/]" if gate["passed"] else "[red]FAIL[/]"
+        mark = Text("pass", "green") if gate["passed"] else Text("FAIL", "red")
         table.add_row(mark, gate["name"], gate["measured"], gate["bound"])
-    console.print(table, highlight=False)
+    console.print(table)
     for gate in result["gates"]:
         if not gate["passed"]:
-            console.print(f"{gate['name']}: {gate['advice']}", highlight=False, soft_wrap=True)
-    console.print(f"Card    {result['card']}", highlight=False, soft_wrap=True)
+            console.print(f"{gate['name']}: {gate['advice']}", soft_wrap=True)
+    console.print(f"Card    {result['card']}", soft_wrap=True)
 
 
 def show_move(result: Result, console: Console) -> None:
@@ -67,21 +72,21 @@ def show_move(result: Result, console: Console) -> None:
     before = result["previous"] or "none"
     label = f"{result['stage']}: {result['model']} version {result['version']}"
     if result["moved"]:
-        console.print(f"{label}, was {before}", highlight=False)
+        console.print(f"{label}, was {before}")
     else:
-        console.print(f"{label} not moved, {result['why']}", highlight=False)
+        console.print(f"{label} not moved, {result['why']}")
     if "card" in result:
-        console.print(f"Card    {result['card']}", highlight=False, soft_wrap=True)
+        console.print(f"Card    {result['card']}", soft_wrap=True)
 
 
 def show_repair(result: Result, console: Console) -> None:
     """Print what was repaired."""
     lines = result["done"] or result.get("attention") or ["nothing to repair"]
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: Column | str) -> Table:
     return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0))
 
 

@@ -1,6 +1,8 @@
 """The pipeline over real rows: what it skips, what it records, and how it ends when it fails."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from .. import config, contract, pipeline, stages
 from ..contract import NUMBERS
-from ..errors import TERMINATED
+from ..errors import TERMINATED, terminate
 from ..settings import PACKAGE
 from .conftest import Project
 
@@ -235,6 +237,16 @@ def test_a_terminated_run_is_closed_and_keeps_others_out_until_then(
     assert sorted(runs(project).values()) == ["FAILED", "FINISHED"]
     assert stages.tree_digest(project.outputs / "train") == before
     assert hidden(project) == []
+
+
+def test_a_second_signal_does_not_interrupt_the_clean_up() -> None:
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_the_command_prints_one_line_and_no_traceback(trained: Project) -> None:

@@ -27,8 +27,9 @@ def ask(service: TestClient, *instances: dict[str, Any]) -> Any:
 
 
 def scores(answer: dict[str, Any]) -> list[float]:
-    """Return the numbers in an answer: probabilities, where the predictions are decisions."""
-    found: list[float] = answer.get("probabilities", answer["predictions"])
+    """Return the numbers in an answer; where the predictions are decisions, they stand beside."""
+    lists = [values for values in answer.values() if isinstance(values, list)]
+    found: list[float] = next(values for values in lists if isinstance(values[0], float))
     return found
 
 

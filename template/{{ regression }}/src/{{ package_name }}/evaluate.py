@@ -59,15 +59,15 @@ def plot(target: Values, predicted: Values, by_month: pd.DataFrame) -> dict[str,
 
 def _predictions(target: Values, predicted: Values) -> Figure:
     figure = Figure(figsize=(9, 4.2), layout="constrained")
-    scatter, calibration = figure.subplots(1, 2)
+    scatter, averages = figure.subplots(1, 2)
     scatter.scatter(predicted, target, s=4, alpha=0.2)
     scatter.axline((0, 0), slope=1, linestyle="--", color="grey")
     scatter.set(title="Every row", xlabel=f"predicted {TARGET.name}", ylabel="observed")
     tenths = pd.DataFrame({"predicted": predicted, "observed": target}).sort_values("predicted")
     means = tenths.groupby(np.arange(len(tenths)) * 10 // len(tenths)).mean()
-    calibration.axline((means["predicted"].iloc[0],) * 2, slope=1, linestyle="--", color="grey")
-    calibration.plot(means["predicted"], means["observed"], marker="o")
-    calibration.set(title="Means of tenths of the rows", xlabel="predicted", ylabel="observed")
+    averages.axline((means["predicted"].iloc[0],) * 2, slope=1, linestyle="--", color="grey")
+    averages.plot(means["predicted"], means["observed"], marker="o")
+    averages.set(title="Means of tenths of the rows", xlabel="predicted", ylabel="observed")
     return figure
 
 

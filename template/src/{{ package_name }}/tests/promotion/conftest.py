@@ -142,13 +142,22 @@ def world(
         mlflow.end_run()
 
 
+def holdout_scores(models: Models, model: Model) -> dict[str, float]:
+    """Score a model on the holdout."""
+    rows = pd.read_parquet(models.holdout)
+    return score(rows[TARGET.name].to_numpy(np.float64), predict(model, model_frame(rows)))
+
+
+def telling_metric(models: Models) -> str:
+    """Return the metric, lower is better, that tells the good model from the bad one best."""
+    good, bad = holdout_scores(models, models.good), holdout_scores(models, models.bad)
+    return max(good, key=lambda name: bad[name] - good[name])
+
+
 def write_gates(root: Path, models: Models, **changes: Any) -> None:
     """Write gates that the good model passes and the bad one does not, and a card."""
-    rows = pd.read_parquet(models.holdout)
-    target = rows[TARGET.name].to_numpy(np.float64)
-    good = score(target, predict(models.good, model_frame(rows)))
-    bad = score(target, predict(models.bad, model_frame(rows)))
-    name = "log_loss" if "log_loss" in good else "rmse"
+    good, bad = holdout_scores(models, models.good), holdout_scores(models, models.bad)
+    name = telling_metric(models)
     between = (good[name] + bad[name]) / 2
     values: dict[str, Any] = {
         "holdout": {name: {"max": between}},
@@ -163,7 +172,7 @@ def write_gates(root: Path, models: Models, **changes: Any) -> None:
 
 
 class DyingClient:
-    """A client whose process is killed at its nth write: that call and all after it never happen."""
+    """A client whose process is killed at its nth write: no call happens from then on."""
 
     WRITES = ("create_", "set_", "log_", "delete_", "update_")
 

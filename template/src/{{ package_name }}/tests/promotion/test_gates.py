@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from ... import evaluate, gates, model_format, registry
-from ...contract import TARGET, model_frame, signature
+from ...contract import model_frame, signature
 from ...errors import ConfigError, ConflictError, GateError
-from .conftest import World, write_gates
+from .conftest import World, telling_metric, write_gates
 
 
 def refused(world: World, *words: str) -> str:
@@ -48,7 +48,7 @@ def test_an_equal_model_does_not_replace_the_champion(world: World) -> None:
 
 
 def test_a_better_model_replaces_the_champion(world: World, tmp_path: Path) -> None:
-    lenient = {"holdout": {"bias" if TARGET.kind == "number" else "brier": {"max": 1e9}}}
+    lenient = {"holdout": {telling_metric(world.models): {"max": 1e9}}}
     write_gates(tmp_path, world.models, **lenient)
     worse = world.in_production(world.models.bad)
     better = staged(world)
@@ -88,15 +88,23 @@ def test_predictions_that_are_not_numbers_block(
 def test_a_bad_slice_blocks_though_the_average_is_good(world: World, tmp_path: Path) -> None:
     staged(world)
     column = model_frame(pd.read_parquet(world.models.holdout)).columns[1]
-    slices = {"columns": [column], "min_rows": 100, "bounds": {_metric(): {"max": 1e-9}}}
+    slices = {
+        "columns": [column],
+        "min_rows": 100,
+        "bounds": {telling_metric(world.models): {"max": 1e-9}},
+    }
     write_gates(tmp_path, world.models, slices=slices)
-    assert f"{_metric()} of {column}=" in refused(world)
+    assert f"{telling_metric(world.models)} of {column}=" in refused(world)
 
 
 def test_small_slices_are_reported_and_not_judged(world: World, tmp_path: Path) -> None:
     world.register()
     column = model_frame(pd.read_parquet(world.models.holdout)).columns[1]
-    slices = {"columns": [column], "min_rows": 10**6, "bounds": {_metric(): {"max": 1e-9}}}
+    slices = {
+        "columns": [column],
+        "min_rows": 10**6,
+        "bounds": {telling_metric(world.models): {"max": 1e-9}},
+    }
     write_gates(tmp_path, world.models, slices=slices)
     found = world.command("evaluate")
     assert found["passed"]
@@ -108,7 +116,11 @@ def test_a_slice_that_the_schema_does_not_have_is_a_mistake_in_the_configuration
     world: World, tmp_path: Path
 ) -> None:
     world.register()
-    slices = {"columns": ["colour"], "min_rows": 1, "bounds": {_metric(): {"max": 1.0}}}
+    slices = {
+        "columns": ["colour"],
+        "min_rows": 1,
+        "bounds": {telling_metric(world.models): {"max": 1.0}},
+    }
     write_gates(tmp_path, world.models, slices=slices)
     with pytest.raises(ConfigError, match=r"configs/gates\.yaml: slices\.columns names 'colour'"):
         world.command("promote", "--to", "staging")
@@ -233,7 +245,3 @@ def test_an_unmeasurable_champion_keeps_the_candidate_out(world: World, tmp_path
     original = model_file(world, champion, tmp_path)
     overwrite(world, champion, original.name, b"", tmp_path)
     assert "improvement" in refused(world)
-
-
-def _metric() -> str:
-    return "rmse" if TARGET.kind == "number" else "log_loss"
