@@ -87,6 +87,7 @@ class World:
 
 
 def _fit(rows: preprocess.Splits, hyperparameters: ModelConfig, folder: Path) -> Model:
+    folder.mkdir()
     training = rows.train.sample(TRAINING_ROWS, random_state=0).sort_index()
     validation = rows.validation.sample(1_000, random_state=0).sort_index()
     with TrainingProgress(folder) as progress:
