@@ -8,7 +8,7 @@ import pytest
 
 from ... import evaluate, gates, model_format, registry
 from ...contract import model_frame, signature
-from ...errors import ConfigError, ConflictError, GateError
+from ...errors import ConfigError, ConflictError, GateError, RegistryError
 from .conftest import World, telling_metric, write_gates
 
 
@@ -200,7 +200,7 @@ def test_a_planted_pickle_is_refused_and_does_not_run(world: World, tmp_path: Pa
     overwrite(world, number, original.name, planted, tmp_path)
     assert "altered or truncated" in refused(world)
     original.write_bytes(planted)
-    with pytest.raises(Exception, match="not a model"):
+    with pytest.raises(RegistryError, match=original.name):
         model_format.load(original.parent)
     assert not (tmp_path / "it-ran").exists()
 
