@@ -232,7 +232,7 @@ def test_a_terminated_run_is_closed_and_keeps_others_out_until_then(
         assert f"another run (process {child.pid})" in message(lambda: pipeline.main([]))
         child.terminate()
         child.terminate()
-        _, errors = child.communicate(timeout=30)
+        _, errors = child.communicate(timeout=180)
     assert (child.returncode, errors) == (TERMINATED, "")
     assert sorted(runs(project).values()) == ["FAILED", "FINISHED"]
     assert stages.tree_digest(project.outputs / "train") == before
@@ -252,7 +252,7 @@ def test_a_second_signal_does_not_interrupt_the_clean_up() -> None:
 def test_the_command_prints_one_line_and_no_traceback(trained: Project) -> None:
     code = f"from {PACKAGE}.pipeline import command; command()"
     with trained.python("-c", code, "--set", "model.sede=1") as child:
-        printed, errors = child.communicate(timeout=60)
+        printed, errors = child.communicate(timeout=180)
     assert (child.returncode, printed) == (1, "")
     (line,) = errors.splitlines()
     assert line.startswith("error: configs/model.yaml: unknown key 'sede'")

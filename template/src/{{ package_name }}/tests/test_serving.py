@@ -144,7 +144,7 @@ def test_a_number_too_large_for_any_machine_is_refused(service: TestClient) -> N
 
 def test_without_a_production_model_it_says_so_and_does_not_start(project: Project) -> None:
     with project.python("-m", f"{PACKAGE}.serving", MODEL_STAGE="nobody") as child:
-        printed, errors = child.communicate(timeout=60)
+        printed, errors = child.communicate(timeout=180)
     assert (child.returncode, printed) == (1, "")
     (line,) = errors.splitlines()
     assert line.startswith("error: ")
@@ -161,7 +161,7 @@ def test_a_terminated_server_ends_cleanly(trained: Project) -> None:
         assert any("Uvicorn running" in line for line in child.stderr)
         child.terminate()
         child.terminate()
-        _, errors = child.communicate(timeout=30)
+        _, errors = child.communicate(timeout=180)
     assert child.returncode == 0
     assert "Traceback" not in errors
     assert "Exception ignored" not in errors
