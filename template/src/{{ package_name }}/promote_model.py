@@ -75,8 +75,7 @@ def evaluate(store: Store, chosen: argparse.Namespace) -> Result:
     card = write_card(store, version, evidence)
     return {
         **evidence,
-        "expect": registry.aliases(store.client, store.model).get(lifecycle.PRODUCTION)
-        or journal.NONE,
+        "expect": evidence["champion"] or journal.NONE,
         "card": str(card),
     }
 

@@ -25,7 +25,6 @@ from ... import (
     promote_model,
     registration,
     registry,
-    tracking,
 )
 from ...contract import TARGET, model_frame
 from ...evaluate import score
@@ -132,7 +131,6 @@ def world(
         mlflow_experiment_name="tests",
         model_name=f"model_{uuid.uuid4().hex[:8]}",
     )
-    monkeypatch.setattr(tracking, "ROOT", Path(store_uri.removeprefix("sqlite:///")).parent)
     for module in (config, promote_model):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     write_gates(tmp_path, models)
