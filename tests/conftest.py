@@ -25,8 +25,8 @@ Render = Callable[..., Path]
 
 # What a project reads from its environment, and what pytest, make and uv around us put there.
 NOT_INHERITED = (
-    "HOST", "MAKE", "MAX_", "MFLAGS", "MLFLOW_", "MODEL_", "PORT", "PYTEST_", "PYTHON",
-    "UV_PYTHON", "VIRTUAL_ENV",
+    "HOST", "MAKE", "MAX_", "MFLAGS", "MLFLOW_", "MODEL_", "PORT", "PREDICTION_", "PYTEST_",
+    "PYTHON", "UV_PYTHON", "VIRTUAL_ENV",
 )  # fmt: skip
 
 

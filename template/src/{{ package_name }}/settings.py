@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=1, le=65535, description="the port the service listens on")
     max_body_bytes: int = Field(1_048_576, ge=1, description="the largest request body accepted")
     max_instances: int = Field(1000, ge=1, description="the most instances in one request")
+    prediction_log: str = Field("", description="a folder, or - for standard output; empty is off")
+    prediction_log_sample: float = Field(
+        1.0, ge=0, le=1, description="the fraction of requests whose predictions are logged"
+    )
 
 
 def load() -> Settings:
