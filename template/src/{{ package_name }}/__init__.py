@@ -1,6 +1,11 @@
 """The model, the pipeline that makes it, and the service that answers with it."""
 
 import os
+import sys
+
+from . import errors
+
+sys.excepthook = errors.uncaught
 
 # OpenMP's threads spin while they wait for each other; on a busy machine that made training twenty
 # times slower and one prediction eight times. It is read when the numeric libraries load.

@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 
-from .. import config, pipeline, tracking
+from .. import config, pipeline, run_pipeline, tracking
 from ..errors import run_command
 from ..model import ModelConfig
 from ..serving.app import create_app
@@ -106,7 +106,7 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw = config.load("data", config.DataConfig).path
     _slice(ROOT / raw, folder / raw)
     with standing_in(folder):
-        assert pipeline.main([]) == 0
+        assert run_pipeline.main([]) == 0
     return folder
 
 

@@ -1,13 +1,15 @@
 """Configuration, overrides and the environment: a mistake is one line that names the culprit."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from .. import config, pipeline, settings
-from ..settings import ROOT, Settings
+from .. import config, run_pipeline, settings
+from ..settings import PACKAGE, ROOT, Settings
 from .conftest import Project
 
 Message = Callable[[Callable[[], Any]], str]
@@ -30,12 +32,12 @@ def test_a_wrong_line_in_a_file_is_named(
 ) -> None:
     with (project.folder / f"configs/{name}.yaml").open("a") as file:
         file.write(f"{text}\n")
-    assert expected in message(lambda: pipeline.main([]))
+    assert expected in message(lambda: run_pipeline.main([]))
 
 
 def test_a_key_that_is_left_out_is_named(project: Project, message: Message) -> None:
     (project.folder / "configs/data.yaml").write_text("path: data.csv\ntrain_until: 2013-01-01\n")
-    assert "validation_until is missing" in message(lambda: pipeline.main([]))
+    assert "validation_until is missing" in message(lambda: run_pipeline.main([]))
 
 
 @pytest.mark.parametrize("content", ["", "- a list\n"])
@@ -43,12 +45,12 @@ def test_a_file_that_is_no_mapping_is_refused(
     project: Project, message: Message, content: str
 ) -> None:
     (project.folder / "configs/model.yaml").write_text(content)
-    assert "model.yaml must be a mapping" in message(lambda: pipeline.main([]))
+    assert "model.yaml must be a mapping" in message(lambda: run_pipeline.main([]))
 
 
 def test_a_file_that_is_gone_is_named(project: Project, message: Message) -> None:
     (project.folder / "configs/model.yaml").unlink()
-    assert "model.yaml does not exist" in message(lambda: pipeline.main([]))
+    assert "model.yaml does not exist" in message(lambda: run_pipeline.main([]))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_a_file_that_is_gone_is_named(project: Project, message: Message) -> Non
 )
 @pytest.mark.usefixtures("project")
 def test_a_wrong_override_is_named(message: Message, override: str, expected: str) -> None:
-    assert expected in message(lambda: pipeline.main(["--set", override]))
+    assert expected in message(lambda: run_pipeline.main(["--set", override]))
 
 
 @pytest.mark.usefixtures("project")
@@ -96,11 +98,19 @@ def test_the_example_of_an_environment_lists_every_setting_with_its_default() ->
     assert len(re.findall(r"^# [^=\n]+\n#? ?[A-Z][A-Z_]*=", text, re.MULTILINE)) == len(shown)
 
 
+def test_a_mistake_found_while_modules_load_is_one_line() -> None:
+    raising = f"from {PACKAGE}.errors import ConfigError; raise ConfigError('mend schema.py')"
+    child = subprocess.run(
+        [sys.executable, "-c", raising], capture_output=True, text=True, check=False
+    )
+    assert (child.returncode, child.stderr) == (1, "error: mend schema.py\n")
+
+
 @pytest.mark.usefixtures("project")
 def test_an_unknown_stage_or_order_is_refused(message: Message) -> None:
     assert "--from train comes after --to ingest" in message(
-        lambda: pipeline.main(["--from", "train", "--to", "ingest"])
+        lambda: run_pipeline.main(["--from", "train", "--to", "ingest"])
     )
     with pytest.raises(SystemExit) as stopped:
-        pipeline.main(["deploy"])
+        run_pipeline.main(["deploy"])
     assert stopped.value.code == 2

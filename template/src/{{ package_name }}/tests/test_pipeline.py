@@ -12,7 +12,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from .. import config, contract, pipeline, stages
+from .. import config, contract, pipeline, run_pipeline, stages
 from ..contract import NUMBERS
 from ..errors import TERMINATED, terminate
 from ..settings import PACKAGE
@@ -47,7 +47,7 @@ def test_a_second_run_skips_everything(
     trained: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = trained.version()
-    assert pipeline.main([]) == 0
+    assert run_pipeline.main([]) == 0
     printed = capsys.readouterr()
     assert printed.out.count("unchanged") == len(pipeline.NAMES)
     assert f"version {before['version']}" in printed.out
@@ -92,7 +92,7 @@ def test_validation_is_repeated_when_the_schema_changes(trained: Project) -> Non
 
 def test_the_same_seed_and_data_give_the_same_metrics(project: Project) -> None:
     before, version = project.pipeline().metrics(), project.version()["version"]
-    assert pipeline.main(["--force"]) == 0
+    assert run_pipeline.main(["--force"]) == 0
     assert project.pipeline().metrics() == before
     assert int(project.version()["version"]) == int(version) + 1
 
@@ -182,7 +182,7 @@ def test_bad_data_is_one_line_and_leaves_the_old_outputs(
 ) -> None:
     before = stages.tree_digest(project.outputs / "ingest")
     harm(project.raw)
-    assert expected in message(lambda: pipeline.main([]))
+    assert expected in message(lambda: run_pipeline.main([]))
     assert stages.tree_digest(project.outputs / "ingest") == before
     assert hidden(project) == []
     assert "RUNNING" not in runs(project).values()
@@ -190,12 +190,12 @@ def test_bad_data_is_one_line_and_leaves_the_old_outputs(
 
 def test_a_source_column_of_the_wrong_type_is_one_line(project: Project, message: Message) -> None:
     rewrite(project.raw, lambda rows: rows.astype(str).replace(r".*", "text", regex=True))
-    assert str(project.pipeline().data.path) in message(lambda: pipeline.main(["ingest"]))
+    assert str(project.pipeline().data.path) in message(lambda: run_pipeline.main(["ingest"]))
 
 
 def test_dates_that_leave_a_split_empty_are_named(project: Project, message: Message) -> None:
     wrong = "data.validation_until=2999-12-31"
-    assert "the holdout split has no rows" in message(lambda: pipeline.main(["--set", wrong]))
+    assert "the holdout split has no rows" in message(lambda: run_pipeline.main(["--set", wrong]))
     assert hidden(project) == []
     assert "FAILED" in runs(project).values()
 
@@ -204,20 +204,20 @@ def test_what_registers_nothing_needs_no_store(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert pipeline.main(["--to", "preprocess", "--force"]) == 0
+    assert run_pipeline.main(["--to", "preprocess", "--force"]) == 0
     assert f"Outputs {project.outputs / 'preprocess'}" in capsys.readouterr().out
 
 
 HANGING = """
 import sys, time
 from pathlib import Path
-from {package} import config, errors, pipeline, tracking
+from {package} import config, errors, pipeline, run_pipeline, tracking
 config.ROOT = pipeline.ROOT = tracking.ROOT = Path({root!r})
 def hang(*_):
     print("training", flush=True)
     time.sleep(60)
 pipeline.train.train = hang
-errors.run_command(lambda _: pipeline.main(["--force"]))
+errors.run_command(lambda _: run_pipeline.main(["--force"]))
 """
 
 
@@ -229,7 +229,7 @@ def test_a_terminated_run_is_closed_and_keeps_others_out_until_then(
     with project.python("-c", code) as child:
         assert child.stdout is not None
         assert any(line == "training\n" for line in child.stdout)
-        assert f"another run (process {child.pid})" in message(lambda: pipeline.main([]))
+        assert f"another run (process {child.pid})" in message(lambda: run_pipeline.main([]))
         child.terminate()
         child.terminate()
         _, errors = child.communicate(timeout=180)
@@ -260,5 +260,5 @@ def test_the_command_prints_one_line_and_no_traceback(trained: Project) -> None:
 
 def test_each_stage_file_can_be_asked_for_alone(project: Project) -> None:
     for name in pipeline.NAMES:
-        assert pipeline.main([name]) == 0
+        assert run_pipeline.main([name]) == 0
     assert config.load("data", config.DataConfig) == project.pipeline().data

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from .. import pipeline, registration, stages
+from .. import registration, run_pipeline, stages
 from .conftest import Project
 
 Message = Callable[[Callable[[], Any]], str]
@@ -17,7 +17,7 @@ def test_a_locked_store_is_one_line_and_changes_nothing(project: Project, messag
     before = stages.tree_digest(project.outputs)
     holder = sqlite3.connect(project.folder / "mlflow.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    said = message(lambda: pipeline.main(["--force"]))
+    said = message(lambda: run_pipeline.main(["--force"]))
     holder.close()
     assert "the tracking store sqlite:///" in said
     assert "database is locked" in said
@@ -32,7 +32,7 @@ def test_a_store_that_fails_during_registration_leaves_the_old_record(
 
     before = stages.tree_digest(project.outputs)
     monkeypatch.setattr(registration, "register", fail)
-    assert "the disk is full" in message(lambda: pipeline.main(["register", "--force"]))
+    assert "the disk is full" in message(lambda: run_pipeline.main(["register", "--force"]))
     assert stages.tree_digest(project.outputs) == before
 
 
@@ -52,7 +52,7 @@ def test_a_store_that_cannot_be_used_is_one_line_and_changes_nothing(
 ) -> None:
     before = stages.tree_digest(project.outputs)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=project.folder))
-    said = message(lambda: pipeline.main([]))
+    said = message(lambda: run_pipeline.main([]))
     assert uri.format(folder=project.folder) in said
     assert "Check MLFLOW_TRACKING_URI" in said
     assert stages.tree_digest(project.outputs) == before
@@ -63,7 +63,7 @@ def test_a_password_in_the_address_is_never_shown(
     message: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:s3cret@127.0.0.1:9")
-    said = message(lambda: pipeline.main([]))
+    said = message(lambda: run_pipeline.main([]))
     assert "http://127.0.0.1:9" in said
     assert "s3cret" not in said
 

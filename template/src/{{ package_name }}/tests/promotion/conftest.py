@@ -23,6 +23,7 @@ from ... import (
     gates,
     preprocess,
     promote_model,
+    promotion,
     registration,
     registry,
 )
@@ -71,7 +72,7 @@ class World:
     def command(self, *words: str) -> dict[str, Any]:
         """Run one promote_model command and return its result."""
         chosen = promote_model.parse(words)
-        return promote_model.COMMANDS[chosen.command](self.store, chosen)
+        return promotion.COMMANDS[chosen.command](self.store, chosen)
 
     def in_production(self, model: Model | None = None) -> str:
         """Register a model and take it all the way to production."""
@@ -131,12 +132,12 @@ def world(
         mlflow_experiment_name="tests",
         model_name=f"model_{uuid.uuid4().hex[:8]}",
     )
-    for module in (config, promote_model):
+    for module in (config, promotion):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     write_gates(tmp_path, models)
     monkeypatch.setattr(gates, "TIMED_PREDICTIONS", 3)
     monkeypatch.setattr(comparison, "METRIC_RESAMPLES", 5)
-    yield World(settings, models, promote_model.open_store(settings))
+    yield World(settings, models, promotion.open_store(settings))
     while mlflow.active_run():
         mlflow.end_run()
 

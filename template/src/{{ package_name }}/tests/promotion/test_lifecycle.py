@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ... import journal, lifecycle, lock, promote_model, registry
+from ... import journal, lifecycle, lock, promote_model, promotion, registry
 from ...errors import ConflictError, GateError, ProjectError, RegistryError
 from ...lifecycle import Move, Store
 from .conftest import DyingClient, Killed, World
@@ -156,15 +156,15 @@ def test_a_registry_that_fails_at_any_call_promotes_nothing_unsaid(
 ) -> None:
     number = world.register()
     version = registry.version(world.store.client, world.store.model, number)
-    evidence = promote_model.examine(world.store, version, new_holdout=False)
-    monkeypatch.setattr(promote_model, "examine", lambda *_, **__: evidence)
+    evidence = promotion.examine(world.store, version, new_holdout=False)
+    monkeypatch.setattr(promotion, "examine", lambda *_, **__: evidence)
     failures = 0
     for fail_at in range(1, 60):
         flaky = FlakyClient(world.store.client, fail_at)
         store = replace(world.store, client=flaky)  # type: ignore[arg-type]
         chosen = promote_model.parse(["promote", "--to", "staging"])
         try:
-            promote_model.promote(store, chosen)
+            promotion.promote(store, chosen)
         except (ProjectError, MlflowException):
             failures += 1
             world.command("break-lock")
@@ -239,7 +239,7 @@ def test_rollback_verifies_that_its_target_loads_before_it_moves(
     def refuse(_folder: Path) -> None:
         raise RegistryError("it does not load")
 
-    monkeypatch.setattr(promote_model, "load_model", refuse)
+    monkeypatch.setattr(promotion, "load_model", refuse)
     with pytest.raises(RegistryError, match="does not load"):
         world.command("rollback")
     assert world.stages()["production"] == current
