@@ -250,7 +250,7 @@ def test_a_second_signal_does_not_interrupt_the_clean_up() -> None:
 
 
 def test_the_command_prints_one_line_and_no_traceback(trained: Project) -> None:
-    code = f"from {PACKAGE}.pipeline import command; command()"
+    code = f"from {PACKAGE}.run_pipeline import command; command()"
     with trained.python("-c", code, "--set", "model.sede=1") as child:
         printed, errors = child.communicate(timeout=180)
     assert (child.returncode, printed) == (1, "")
