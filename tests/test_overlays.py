@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import NEXT, Render, git, render_to
-from matrix import MATRIX, Answers, label
+from matrix import CHOICES, MATRIX, Answers, label
 from test_renders import ANSWERS_FILE, paths
 
 COMPUTED = {"type": "str", "when": False, "default": "{{ '.' if framework == 'lightgbm' else '' }}"}
@@ -64,3 +64,14 @@ def test_new_choice_leaves_the_others_as_they_were(
 ) -> None:
     render_to(extended, tmp_path, others, VERSION)
     assert contents(tmp_path) == contents(render(**others))
+
+
+def test_both_tasks_describe_the_same_features(render: Render) -> None:
+    """Their schemas are two files, for users to rewrite; ours differ in the target alone."""
+    shared = {
+        (render(task=task) / "src" / "flight_delays" / "schema.py")
+        .read_text()
+        .split("class Target")[0]
+        for task in CHOICES["task"]
+    }
+    assert len(shared) == 1

@@ -64,7 +64,7 @@ class Project:
         config = config.model_copy(update={"seed": seed})
         progress = self.module("progress").TrainingProgress(Path("unused"))
         model = self.module("train").train(rows, self.splits.validation, config, progress)
-        features = self.module("contract").model_frame(self.splits.holdout)
+        features = self.module("frames").model_frame(self.splits.holdout)
         predicted: Values = model_module.predict(model, features)
         return predicted
 

@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 
 package = sys.argv[1]
-contract, model, model_format = (
-    import_module(f"{package}.{name}") for name in ("contract", "model", "model_format")
+frames, model, model_format = (
+    import_module(f"{package}.{name}") for name in ("frames", "model", "model_format")
 )
 trained = model_format.load(Path("artifacts") / "train")
-scores = model.predict(trained, contract.to_frame(json.load(sys.stdin)))
+scores = model.predict(trained, frames.to_frame(json.load(sys.stdin)))
 json.dump(scores.tolist(), sys.stdout)

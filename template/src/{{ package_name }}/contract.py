@@ -1,22 +1,19 @@
-"""What follows from schema.py: columns, raw-data validation, the model's frame and signature."""
+"""What follows from schema.py without reading a row: the columns, their kinds and their bounds.
 
-from collections.abc import Mapping, Sequence
+The service imports this, so nothing here needs what only training installs; frames.py does.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-import numpy as np
-import pandas as pd
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from .errors import ConfigError, DataError
-from .schema import TIME, Features, Target
-
-if TYPE_CHECKING:
-    import pandera.pandas as pa
-    from mlflow.models import ModelSignature
+from .errors import ConfigError
+from .schema import Features, Target
 
 Kind = Literal["category", "integer", "number", "boolean"]
 KINDS: Mapping[type, Kind] = {str: "category", int: "integer", float: "number", bool: "boolean"}
@@ -91,134 +88,3 @@ TARGET = columns(Target)[0]
 def example() -> dict[str, Any]:
     """Return the instance that the schema's examples make."""
     return {column.name: column.example for column in FEATURES}
-
-
-def to_frame(instances: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Turn instances into the frame every model is given.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per instance and one column per feature, in the schema's order: categories as
-        ``object`` with None where missing, everything else as ``float64`` with NaN.
-    """
-    return model_frame(
-        pd.DataFrame.from_records([dict(i) for i in instances], columns=FEATURE_NAMES)
-    )
-
-
-def model_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    """Pick the features out of a table, with the types described in `to_frame`."""
-    frame = rows[FEATURE_NAMES].copy()
-    for name in NUMBERS:
-        frame[name] = frame[name].astype("float64")
-    for name in CATEGORIES:
-        values = frame[name].astype("object")
-        frame[name] = values.where(values.notna(), None)
-    return frame
-
-
-def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
-    """Check a raw table against the schema.
-
-    Parameters
-    ----------
-    rows
-        The table that data.py loaded.
-    source
-        What to call it in an error.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The time column, the features and the target; other columns are dropped.
-
-    Raises
-    ------
-    DataError
-        A column is missing or of the wrong type, a value breaks its bounds, or there are no rows.
-    """
-    from pandera.errors import SchemaErrors
-
-    missing = [name for name in (TIME, *FEATURE_NAMES, TARGET.name) if name not in rows.columns]
-    if missing:
-        raise DataError(
-            f"{source} has no column {missing[0]!r}; "
-            "schema.py asks for it and data.py must return it"
-        )
-    if rows.empty:
-        raise DataError(f"{source} has no rows")
-    kept = rows[[TIME, *FEATURE_NAMES, TARGET.name]].copy()
-    for name in (*NUMBERS, TARGET.name):
-        if pd.api.types.is_numeric_dtype(kept[name]) or kept[name].isna().all():
-            kept[name] = kept[name].astype("float64")
-    try:
-        return table_schema().validate(kept, lazy=True)
-    except SchemaErrors as error:
-        raise DataError(f"{source}: {_first_failure(error.failure_cases)}") from None
-
-
-def _first_failure(failures: pd.DataFrame) -> str:
-    first = failures.iloc[0]
-    check = str(first["check"])
-    alike = failures[
-        (failures["column"] == first["column"]) & (failures["check"] == first["check"])
-    ]
-    if check.startswith("dtype"):
-        expected = check[7:-2]
-        return f"column {first['column']!r} holds {first['failure_case']}, not {expected}"
-    row = (
-        ""
-        if pd.isna(first["index"])
-        else f" (first: {first['failure_case']!r} in row {first['index']})"
-    )
-    return f"column {first['column']!r}: {len(alike):,} value(s) break the rule {check}{row}"
-
-
-def table_schema() -> "pa.DataFrameSchema":
-    """Return the pandera schema of a raw table: the time column, the features and the target."""
-    import pandera.pandas as pa
-
-    fields = {column.name: _pandera_column(column) for column in (*FEATURES, TARGET)}
-    return pa.DataFrameSchema({TIME: pa.Column("datetime64[us]", coerce=True), **fields})
-
-
-def _pandera_column(column: Column) -> "pa.Column":
-    import pandera.pandas as pa
-
-    bounds = {
-        "greater_than_or_equal_to": column.at_least,
-        "less_than_or_equal_to": column.at_most,
-        "greater_than": column.above,
-        "less_than": column.below,
-    }
-    checks = [getattr(pa.Check, name)(value) for name, value in bounds.items() if value is not None]
-    if column.longest is not None:
-        checks.append(pa.Check.str_length(max_value=column.longest))
-    if column.kind in {"integer", "number"}:
-        checks.append(pa.Check(lambda values: values.abs() < np.inf, error="finite number"))
-    if column.kind == "integer":
-        checks.append(pa.Check(lambda values: values % 1 == 0, error="whole number"))
-    if column.kind == "boolean":
-        checks.append(pa.Check.isin([0.0, 1.0]))
-    dtype = str if column.kind == "category" else float
-    return pa.Column(dtype, checks, nullable=column.nullable)
-
-
-def signature() -> "ModelSignature":
-    """Return the MLflow signature: the features in, one score a row out.
-
-    Numbers are doubles there whatever they are here, because a double can be missing.
-    """
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-
-    inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(
-            DataType.string if column.kind == "category" else DataType.double,
-            column.name,
-            required=not column.nullable,
-        )
-        for column in FEATURES
-    ]
-    return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, TARGET.name)]))

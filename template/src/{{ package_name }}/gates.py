@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from . import comparison, evaluate, holdout, registry
 from .config import Bound, GatesConfig
-from .contract import FEATURE_NAMES, TARGET, example, model_frame, signature, to_frame
+from .contract import FEATURE_NAMES, TARGET, example
 from .errors import ConfigError, GateError
+from .frames import model_frame, signature, to_frame
 from .model import Model, predict
 from .model_format import load
 from .schema import TIME

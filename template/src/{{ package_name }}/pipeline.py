@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from . import (
     config,
-    contract,
     data,
     evaluate,
+    frames,
     holdout,
     model_format,
     preprocess,
@@ -27,8 +27,9 @@ from . import (
     tracking,
     train,
 )
-from .contract import TARGET, model_frame, validate
+from .contract import TARGET
 from .errors import DataError
+from .frames import model_frame, validate
 from .model import Model, ModelConfig, predict
 from .progress import TrainingProgress, read_history
 from .schema import TIME
@@ -58,7 +59,7 @@ class Pipeline:
         """Return the stages in order, each with what its outputs depend on."""
         splits = self.data.model_dump(mode="json", exclude={"path"})
         return [
-            stages.Stage("ingest", self.ingest, [data, contract], files=[self.source]),
+            stages.Stage("ingest", self.ingest, [data, frames], files=[self.source]),
             stages.Stage("preprocess", self.preprocess, [preprocess], splits),
             stages.Stage(
                 "train",

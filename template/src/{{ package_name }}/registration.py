@@ -8,8 +8,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from . import holdout, model_format, registry
+from .digests import tree_digest
 from .model import Model
-from .stages import dependency_versions, tree_digest
+from .stages import dependency_versions
 
 
 def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str) -> dict[str, str]:

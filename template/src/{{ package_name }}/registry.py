@@ -8,8 +8,8 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from .digests import tree_digest
 from .errors import RegistryError
-from .stages import tree_digest
 
 STAGES = ("staging", "production")
 DIGEST_TAG = "sha256"

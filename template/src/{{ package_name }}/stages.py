@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,12 +24,12 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from .digests import file_digest, tree_digest
 from .errors import StageError
-from .settings import PACKAGE
+from .settings import ROOT
 
 CODE = Path(__file__).parent
 RECORD = "stage.json"
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,25 +42,6 @@ class Stage:
     params: Mapping[str, Any] = field(default_factory=dict)
     files: Sequence[Path] = ()
     still_valid: Callable[[Path], bool] = lambda _: True
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as content:
-        while chunk := content.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def tree_digest(folder: Path, leave_out: frozenset[str] = frozenset()) -> str:
-    """Return the SHA-256 over the relative names and contents of a folder's files."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name not in leave_out:
-            digest.update(f"{name}\0{file_digest(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def source_files(modules: Sequence[ModuleType]) -> set[Path]:
@@ -93,8 +75,10 @@ def _imported(node: ast.AST, path: Path) -> list[Path]:
 
 
 def dependency_versions() -> dict[str, str]:
-    """Return the installed version of each library that the project names as a dependency."""
-    requirements = [Requirement(line) for line in metadata.requires(PACKAGE) or []]
+    """Return the installed version of each library that serving or training asks for by name."""
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    lines = [*asked["project"]["dependencies"], *asked["dependency-groups"]["train"]]
+    requirements = [Requirement(line) for line in lines if isinstance(line, str)]
     return {r.name: metadata.version(r.name) for r in requirements if r.marker is None}
 
 

@@ -21,9 +21,10 @@ from requests.exceptions import RequestException
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from .digests import file_digest
 from .errors import RegistryError
 from .settings import ROOT, Settings
-from .stages import dependency_versions, file_digest
+from .stages import dependency_versions
 
 SQLITE = "sqlite:///"
 METRICS_PER_BATCH = 1000  # the most that a tracking server takes at once

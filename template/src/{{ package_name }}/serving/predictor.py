@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import registry, tracking
-from ..contract import example, to_frame
+from ..contract import example
 from ..errors import RegistryError
+from ..frames import to_frame
 from ..model import Model, predict
 from ..model_format import load
 from ..settings import Settings

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
 
-from .. import contract
+from .. import contract, frames
 from ..contract import FEATURE_NAMES, FEATURES, NUMBERS, TARGET, Column
 from ..errors import ConfigError, DataError
 from ..schema import TIME
@@ -65,7 +65,7 @@ def ask(instance: dict[str, Any]) -> Instance:
 @given(instances)
 def test_what_the_api_accepts_is_valid_raw_data(instance: dict[str, Any]) -> None:
     accepted = ask(instance).model_dump()
-    checked = contract.validate(table(accepted), "rows")
+    checked = frames.validate(table(accepted), "rows")
     assert list(checked.columns) == [TIME, *FEATURE_NAMES, TARGET.name]
 
 
@@ -79,20 +79,20 @@ def test_what_breaks_a_bound_is_refused_by_both(
     with pytest.raises(ValidationError, match=column.name):
         ask(instance)
     with pytest.raises(DataError, match=column.name):
-        contract.validate(table(instance), "rows")
+        frames.validate(table(instance), "rows")
 
 
 @few
 @given(st.lists(instances, min_size=1, max_size=5))
 def test_every_model_is_given_the_same_columns_and_types(rows: list[dict[str, Any]]) -> None:
-    frame = contract.to_frame(rows)
+    frame = frames.to_frame(rows)
     assert list(frame.columns) == FEATURE_NAMES
     assert all(frame[name].dtype == np.float64 for name in NUMBERS)
-    pd.testing.assert_frame_equal(frame, contract.model_frame(contract.validate(table(*rows), "")))
+    pd.testing.assert_frame_equal(frame, frames.model_frame(frames.validate(table(*rows), "")))
 
 
 def test_the_signature_has_the_schemas_columns() -> None:
-    inputs = contract.signature().inputs
+    inputs = frames.signature().inputs
     assert inputs.input_names() == FEATURE_NAMES
     assert [spec.required for spec in inputs.inputs] == [not c.nullable for c in FEATURES]
 
@@ -104,13 +104,13 @@ def test_every_feature_has_an_example_that_fits() -> None:
 @pytest.mark.parametrize("name", [TIME, *FEATURE_NAMES, TARGET.name])
 def test_a_column_that_raw_data_lacks_is_named(name: str) -> None:
     with pytest.raises(DataError, match=f"rows has no column '{name}'"):
-        contract.validate(table(contract.example()).drop(columns=name), "rows")
+        frames.validate(table(contract.example()).drop(columns=name), "rows")
 
 
 @pytest.mark.parametrize("name", [TIME, *NUMBERS, TARGET.name])
 def test_a_column_of_the_wrong_type_is_named(name: str) -> None:
     with pytest.raises(DataError, match=f"column '{name}'"):
-        contract.validate(table(contract.example()).assign(**{name: "unknown"}), "rows")
+        frames.validate(table(contract.example()).assign(**{name: "unknown"}), "rows")
 
 
 @pytest.mark.parametrize("name", [c.name for c in (*FEATURES, TARGET) if not c.nullable])
@@ -118,13 +118,13 @@ def test_a_missing_value_where_none_may_be_is_named(name: str) -> None:
     rows = table(contract.example(), contract.example())
     rows[name] = pd.Series([rows[name].iloc[0], None], dtype="object")
     with pytest.raises(DataError, match=f"column '{name}'"):
-        contract.validate(rows, "rows")
+        frames.validate(rows, "rows")
 
 
 @pytest.mark.parametrize("name", [*NUMBERS, TARGET.name])
 def test_infinity_is_not_a_number(name: str) -> None:
     with pytest.raises(DataError, match=f"column '{name}'"):
-        contract.validate(table(contract.example()).assign(**{name: np.inf}), "rows")
+        frames.validate(table(contract.example()).assign(**{name: np.inf}), "rows")
 
 
 def test_whole_numbers_may_be_written_as_decimals_but_not_as_text() -> None:
@@ -139,7 +139,7 @@ def test_whole_numbers_may_be_written_as_decimals_but_not_as_text() -> None:
 
 def test_a_table_without_rows_is_refused() -> None:
     with pytest.raises(DataError, match="rows has no rows"):
-        contract.validate(table(contract.example()).head(0), "rows")
+        frames.validate(table(contract.example()).head(0), "rows")
 
 
 def test_a_schema_that_cannot_be_derived_from_says_what_to_write() -> None:

@@ -12,7 +12,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from .. import config, contract, pipeline, run_pipeline, stages
+from .. import config, digests, frames, pipeline, run_pipeline, stages
 from ..contract import NUMBERS
 from ..errors import TERMINATED, terminate
 from ..settings import PACKAGE
@@ -87,7 +87,7 @@ def test_a_version_that_the_store_lost_is_registered_again(
 def test_validation_is_repeated_when_the_schema_changes(trained: Project) -> None:
     ingest = trained.pipeline().stages()[0]
     names = {path.name for path in stages.source_files(ingest.modules)}
-    assert {"data.py", "schema.py", "contract.py"} <= names
+    assert {"data.py", "schema.py", "contract.py", "frames.py"} <= names
 
 
 def test_the_same_seed_and_data_give_the_same_metrics(project: Project) -> None:
@@ -109,8 +109,8 @@ def test_a_run_records_its_parameters_metrics_and_provenance(trained: Project) -
     tags = run.data.tags
     assert len(tags["git.sha"]) == 40
     assert tags["git.dirty"] == "true"
-    assert tags["lock.sha256"] == stages.file_digest(trained.folder / "uv.lock")
-    assert tags["data.sha256"] == stages.file_digest(trained.raw)
+    assert tags["lock.sha256"] == digests.file_digest(trained.folder / "uv.lock")
+    assert tags["data.sha256"] == digests.file_digest(trained.raw)
     assert tags["version.mlflow"] == mlflow.__version__
 
 
@@ -134,7 +134,7 @@ def test_a_version_carries_its_signature_and_pinned_requirements(trained: Projec
     name, number = trained.settings.model_name, trained.version()["version"]
     mlflow.set_tracking_uri(trained.settings.mlflow_tracking_uri)
     info = mlflow.models.get_model_info(f"models:/{name}/{number}")
-    assert info.signature == contract.signature()
+    assert info.signature == frames.signature()
     folder = mlflow.artifacts.download_artifacts(f"models:/{name}/{number}/requirements.txt")
     lines = Path(folder).read_text().split()
     assert any(line.startswith("mlflow==") for line in lines)
@@ -180,10 +180,10 @@ def damage(path: Path) -> None:
 def test_bad_data_is_one_line_and_leaves_the_old_outputs(
     project: Project, message: Message, harm: Callable[[Path], Any], expected: str
 ) -> None:
-    before = stages.tree_digest(project.outputs / "ingest")
+    before = digests.tree_digest(project.outputs / "ingest")
     harm(project.raw)
     assert expected in message(lambda: run_pipeline.main([]))
-    assert stages.tree_digest(project.outputs / "ingest") == before
+    assert digests.tree_digest(project.outputs / "ingest") == before
     assert hidden(project) == []
     assert "RUNNING" not in runs(project).values()
 
@@ -224,7 +224,7 @@ errors.run_command(lambda _: run_pipeline.main(["--force"]))
 def test_a_terminated_run_is_closed_and_keeps_others_out_until_then(
     project: Project, message: Message
 ) -> None:
-    before = stages.tree_digest(project.outputs / "train")
+    before = digests.tree_digest(project.outputs / "train")
     code = HANGING.format(package=PACKAGE, root=str(project.folder))
     with project.python("-c", code) as child:
         assert child.stdout is not None
@@ -235,7 +235,7 @@ def test_a_terminated_run_is_closed_and_keeps_others_out_until_then(
         _, errors = child.communicate(timeout=180)
     assert (child.returncode, errors) == (TERMINATED, "")
     assert sorted(runs(project).values()) == ["FAILED", "FINISHED"]
-    assert stages.tree_digest(project.outputs / "train") == before
+    assert digests.tree_digest(project.outputs / "train") == before
     assert hidden(project) == []
 
 

@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from .. import model_format
-from ..contract import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS, example, model_frame
+from ..contract import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS, example
+from ..frames import model_frame
 from ..model import predict
 from ..settings import PACKAGE
 from .conftest import Project

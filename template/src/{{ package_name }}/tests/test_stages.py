@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from .. import settings, stages
+from .. import digests, settings, stages
 from ..errors import StageError
 from ..settings import PACKAGE
 
@@ -137,11 +137,11 @@ def test_a_failing_stage_leaves_the_old_outputs_and_nothing_else(line: Line) -> 
         (out / "output.txt").write_text("half")
         raise ZeroDivisionError
 
-    before = stages.tree_digest(line.root)
+    before = digests.tree_digest(line.root)
     stage = stages.Stage("second", fail, [settings])
     with pytest.raises(ZeroDivisionError):
         stages.execute(stage, "mark", line.root)
-    assert stages.tree_digest(line.root) == before
+    assert digests.tree_digest(line.root) == before
     assert sorted(p.name for p in line.root.iterdir()) == [".lock", *sorted(NAMES)]
 
 

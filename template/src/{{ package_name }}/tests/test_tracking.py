@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from .. import registration, run_pipeline, stages
+from .. import digests, registration, run_pipeline
 from .conftest import Project
 
 Message = Callable[[Callable[[], Any]], str]
 
 
 def test_a_locked_store_is_one_line_and_changes_nothing(project: Project, message: Message) -> None:
-    before = stages.tree_digest(project.outputs)
+    before = digests.tree_digest(project.outputs)
     holder = sqlite3.connect(project.folder / "mlflow.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     said = message(lambda: run_pipeline.main(["--force"]))
     holder.close()
     assert "the tracking store sqlite:///" in said
     assert "database is locked" in said
-    assert stages.tree_digest(project.outputs) == before
+    assert digests.tree_digest(project.outputs) == before
 
 
 def test_a_store_that_fails_during_registration_leaves_the_old_record(
@@ -30,10 +30,10 @@ def test_a_store_that_fails_during_registration_leaves_the_old_record(
     def fail(*_: object) -> None:
         raise MlflowException("the disk is full")
 
-    before = stages.tree_digest(project.outputs)
+    before = digests.tree_digest(project.outputs)
     monkeypatch.setattr(registration, "register", fail)
     assert "the disk is full" in message(lambda: run_pipeline.main(["register", "--force"]))
-    assert stages.tree_digest(project.outputs) == before
+    assert digests.tree_digest(project.outputs) == before
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_a_store_that_fails_during_registration_leaves_the_old_record(
 def test_a_store_that_cannot_be_used_is_one_line_and_changes_nothing(
     project: Project, message: Message, monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
-    before = stages.tree_digest(project.outputs)
+    before = digests.tree_digest(project.outputs)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=project.folder))
     said = message(lambda: run_pipeline.main([]))
     assert uri.format(folder=project.folder) in said
     assert "Check MLFLOW_TRACKING_URI" in said
-    assert stages.tree_digest(project.outputs) == before
+    assert digests.tree_digest(project.outputs) == before
 
 
 @pytest.mark.usefixtures("project")

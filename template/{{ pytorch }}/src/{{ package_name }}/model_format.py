@@ -13,8 +13,9 @@ import torch
 from mlflow.models.model import ModelInfo
 from pydantic import BaseModel, ValidationError
 
-from .contract import CATEGORIES, NUMBERS, signature
+from .contract import CATEGORIES, NUMBERS
 from .errors import RegistryError
+from .frames import signature
 from .model import Encoder, Model, ModelConfig, ready
 
 FLAVOR = "pytorch_weights"

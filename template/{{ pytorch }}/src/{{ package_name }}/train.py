@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from . import objective
-from .contract import TARGET, model_frame
+from .contract import TARGET
 from .errors import StageError
+from .frames import model_frame
 from .model import Encoder, Model, ModelConfig, ready
 from .progress import TrainingProgress
 

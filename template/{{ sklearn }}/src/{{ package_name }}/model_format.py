@@ -7,8 +7,8 @@ import pandas as pd
 import skops.io as sio
 from mlflow.models.model import ModelInfo
 
-from .contract import signature
 from .errors import RegistryError
+from .frames import signature
 from .model import TRUSTED_TYPES, Model
 
 FILE = "model.skops"

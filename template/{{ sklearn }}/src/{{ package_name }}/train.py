@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from .contract import TARGET, model_frame
+from .contract import TARGET
+from .frames import model_frame
 from .model import Model, ModelConfig, build
 from .progress import TrainingProgress
 

@@ -27,8 +27,9 @@ from ... import (
     registration,
     registry,
 )
-from ...contract import TARGET, model_frame
+from ...contract import TARGET
 from ...evaluate import score
+from ...frames import model_frame
 from ...lifecycle import Store
 from ...model import Model, ModelConfig, predict
 from ...progress import TrainingProgress

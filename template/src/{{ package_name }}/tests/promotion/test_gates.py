@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from ... import evaluate, gates, model_format, registry
-from ...contract import model_frame, signature
 from ...errors import ConfigError, ConflictError, GateError, RegistryError
+from ...frames import model_frame, signature
 from .conftest import World, telling_metric, write_gates
 
 

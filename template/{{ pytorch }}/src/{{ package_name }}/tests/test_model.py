@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from .. import config, data, model_format
-from ..contract import CATEGORIES, NUMBERS, TARGET, model_frame, validate
+from ..contract import CATEGORIES, NUMBERS, TARGET
 from ..errors import RegistryError
 from ..evaluate import score
+from ..frames import model_frame, validate
 from ..model import Model, ModelConfig, predict
 from ..preprocess import Splits, split
 from ..progress import TrainingProgress

@@ -10,8 +10,9 @@ import skops.io as sio
 from sklearn.preprocessing import FunctionTransformer
 
 from .. import config, data, model_format
-from ..contract import CATEGORIES, NUMBERS, TARGET, model_frame, validate
+from ..contract import CATEGORIES, NUMBERS, TARGET
 from ..errors import RegistryError
+from ..frames import model_frame, validate
 from ..model import Model, ModelConfig, predict
 from ..preprocess import Splits, split
 from ..progress import TrainingProgress

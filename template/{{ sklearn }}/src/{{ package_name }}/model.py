@@ -1,8 +1,9 @@
 """The model: its hyperparameters, how it is built and how it predicts.
 
 Replace the estimator with any scikit-learn pipeline: nothing outside this file and train.py
-knows which one it is. If a new estimator is refused when loaded, review the type that the
-message names and add it to TRUSTED_TYPES.
+knows which one it is. What it learns to do, the estimator and how its answer is read, is in
+objective.py. If a new estimator is refused when loaded, review the type that the message names
+and add it to TRUSTED_TYPES.
 """
 
 from typing import TypeAlias
@@ -12,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
+from . import objective
 from .config import Section
 from .contract import CATEGORIES, NUMBERS
 
@@ -58,7 +59,7 @@ def build(config: ModelConfig) -> Pipeline:
     columns = ColumnTransformer(
         [("categories", encoder, CATEGORIES), ("numbers", "passthrough", NUMBERS)]
     )
-    estimator = HistGradientBoostingRegressor(
+    estimator = objective.Estimator(
         learning_rate=config.learning_rate,
         max_iter=config.max_iter,
         early_stopping=True,
@@ -73,5 +74,5 @@ def build(config: ModelConfig) -> Pipeline:
 
 
 def predict(model: Model, features: pd.DataFrame) -> NDArray[np.float64]:
-    """Return the predicted target, shape (rows,)."""
-    return np.asarray(model.predict(features), dtype=np.float64)
+    """Return one answer per row, shape (rows,); objective.py says what it means."""
+    return objective.answer(model, features)

@@ -1,0 +1,25 @@
+"""SHA-256 of files and folders: what says that bytes are still those that were recorded."""
+
+import hashlib
+from pathlib import Path
+
+CHUNK = 1 << 20
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while chunk := content.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def tree_digest(folder: Path, leave_out: frozenset[str] = frozenset()) -> str:
+    """Return the SHA-256 over the relative names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in leave_out:
+            digest.update(f"{name}\0{file_digest(path)}\n".encode())
+    return digest.hexdigest()
