@@ -1,0 +1,1 @@
+"""Releases: one ordered contract for every environment; cloud.py is what differs between clouds."""

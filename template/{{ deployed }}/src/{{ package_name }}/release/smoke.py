@@ -1,0 +1,88 @@
+"""Ask a revision what its callers would ask, and check what it says about itself."""
+
+import json
+import math
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from ..contract import example
+from .interface import Endpoint
+from .manifest import Manifest
+
+REQUEST_SECONDS = 10.0
+PAUSE_SECONDS = 1.0
+
+
+class SmokeError(Exception):
+    """What a revision answered is not what it should."""
+
+
+def check(endpoint: Endpoint, manifest: Manifest, ready_seconds: float) -> None:
+    """Wait until a revision is ready, then check its model and its predictions.
+
+    Raises
+    ------
+    SmokeError
+        It is not ready in time, serves another model, or does not predict.
+    """
+    _wait(endpoint, ready_seconds)
+    said = _ask(endpoint, "/version")
+    served = (said.get("model_name"), said.get("model_version"), said.get("sha256"))
+    wanted = (manifest.model.name, manifest.model.version, manifest.model.sha256)
+    if served != wanted:
+        raise SmokeError(f"/version says {served}, the manifest {wanted}")
+    predict(endpoint)
+
+
+def predict(endpoint: Endpoint) -> None:
+    """Ask for the prediction of the schema's example, alone and in a batch; they must agree.
+
+    Raises
+    ------
+    SmokeError
+        It answers an error, or no number, or differently in a batch.
+    """
+    alone = _numbers(_ask(endpoint, "/predict", {"instances": [example()]}), 1)
+    batch = _numbers(_ask(endpoint, "/predict", {"instances": [example()] * 3}), 3)
+    if batch != alone * 3:
+        raise SmokeError(f"/predict answers {alone} alone and {batch} in a batch")
+
+
+def _wait(endpoint: Endpoint, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            _ask(endpoint, "/readyz")
+        except SmokeError as error:
+            if time.monotonic() > deadline:
+                raise SmokeError(f"not ready within {seconds:.0f} s: {error}") from None
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
+
+
+def _numbers(answer: dict[str, Any], count: int) -> list[float]:
+    found = answer.get("predictions")
+    if not isinstance(found, list) or len(found) != count:
+        raise SmokeError(f"/predict answers {answer} to {count} instances")
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in found):
+        raise SmokeError(f"/predict answers {found}, which are not all numbers")
+    return [float(value) for value in found]
+
+
+def _ask(endpoint: Endpoint, path: str, body: object = None) -> dict[str, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {**endpoint.headers, "Content-Type": "application/json"}
+    request = urllib.request.Request(endpoint.url.rstrip("/") + path, data, headers)  # noqa: S310  (the cloud's own address)
+    try:
+        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
+            found = json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        raise SmokeError(f"{path} answers {error.code}: {error.read(200).decode()}") from None
+    except (OSError, ValueError) as error:
+        raise SmokeError(f"{path} does not answer: {error}") from None
+    if not isinstance(found, dict):
+        raise SmokeError(f"{path} answers {found!r}")
+    return found

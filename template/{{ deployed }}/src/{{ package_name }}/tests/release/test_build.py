@@ -1,0 +1,66 @@
+"""An image is built once, and known by its digest from then on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ...errors import ConfigError
+from ...release import build, manifest
+from ...release.build import Source
+from .conftest import MemoryCloud, release
+
+REPOSITORY = "registry.example/app"
+SOURCE = Source("c" * 40, release(1).model, "baked")
+DIGEST = "sha256:" + "a" * 64
+
+
+def test_image_is_pushed_and_named_by_digest(
+    cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(words: list[str]) -> str:
+        commands.append(words)
+        cloud.images[SOURCE.tag] = DIGEST
+        return ""
+
+    monkeypatch.setattr(build, "run", run)
+    made = build.build(cloud, REPOSITORY, SOURCE)
+    assert made.image == f"{REPOSITORY}@{DIGEST}"
+    assert [words[:2] for words in commands] == [["docker", "build"], ["docker", "push"]]
+    assert f"GIT_SHA={'c' * 40}" in commands[0]
+
+
+def test_image_that_is_there_is_not_built_again(
+    cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud.images[SOURCE.tag] = DIGEST
+    monkeypatch.setattr(build, "run", pytest.fail)
+    assert build.build(cloud, REPOSITORY, SOURCE).image.endswith(DIGEST)
+
+
+def test_manifest_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "release.json"
+    release(1).save(path)
+    assert manifest.load(path) == release(1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("image", "registry.example/app:latest"), ("code", "main"), ("extra", 1), ("format", 2)],
+)
+def test_manifest_with_a_wrong_value_is_refused(key: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "release.json"
+    path.write_text(json.dumps({**release(1).model_dump(), key: value}))
+    with pytest.raises(ConfigError, match=key):
+        manifest.load(path)
+
+
+def test_version_json_without_a_digest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "version.json"
+    path.write_text(json.dumps({"name": "example", "version": "1"}))
+    with pytest.raises(ConfigError, match="sha256"):
+        manifest.load_model(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        manifest.load_model(tmp_path / "absent.json")
