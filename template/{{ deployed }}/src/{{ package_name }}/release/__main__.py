@@ -3,10 +3,10 @@
 import argparse
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import config
 from ..errors import ConfigError, run_command
@@ -14,11 +14,14 @@ from ..settings import ROOT
 from . import journal, manifest
 from .build import Source, build
 from .cloud import open_cloud
-from .interface import Cloud
 from .plan import Plan
 from .program import Program
+from .trial import trial
+from .variables import variable
 
 ENVIRONMENTS = ("staging", "production")
+TARGETS = ("baked", "registry")
+RECORD = Path("bundle/version.json")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -28,16 +31,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, function in COMMANDS.items():
         text = str(function.__doc__).splitlines()[0]
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--env", choices=ENVIRONMENTS, required=True)
         _add_options(name, command)
     return parser.parse_args(arguments)
 
 
 def _add_options(name: str, command: argparse.ArgumentParser) -> None:
-    if name == "build":
-        command.add_argument("--repository", required=True, help="the image's name, without a tag")
-        command.add_argument("--target", choices=["baked", "registry"], default="baked")
-        command.add_argument("--model", type=Path, required=True, help="a version.json")
+    if name == "try":
+        command.add_argument("image", help="its name, on this machine")
+    else:
+        command.add_argument("--env", choices=ENVIRONMENTS, required=True)
+    if name in {"build", "try"}:
+        command.add_argument("--model", type=Path, default=RECORD, help="the bundle's version.json")
     if name in {"build", "deploy"}:
         command.add_argument("--manifest", type=Path, default=Path("release.json"))
     if name == "rollback":
@@ -45,30 +49,34 @@ def _add_options(name: str, command: argparse.ArgumentParser) -> None:
         command.add_argument("--reason", default="", help="why, for the journal")
 
 
-def _build(cloud: Cloud, chosen: argparse.Namespace) -> Any:
+def _build(chosen: argparse.Namespace) -> Any:
     """Build and push the image, unless it is there, and write the manifest."""
-    source = Source(_commit(), manifest.load_model(chosen.model), chosen.target)
-    made = build(cloud, chosen.repository, source)
+    target = variable("MODEL_SOURCE", TARGETS[0])
+    if target not in TARGETS:
+        raise ConfigError(f"MODEL_SOURCE={target!r}: use {' or '.join(TARGETS)}")
+    source = Source(_commit(), manifest.load_model(chosen.model), target)
+    made = build(open_cloud(chosen.env), variable("IMAGE_REPOSITORY"), source)
     made.save(chosen.manifest)
     return made.model_dump()
 
 
-def _deploy(cloud: Cloud, chosen: argparse.Namespace) -> Any:
+def _deploy(chosen: argparse.Namespace) -> Any:
     """Take a manifest to 100 %, or back to what served before."""
     plan = config.load("release", Plan)
     if chosen.env == "staging":
         plan = plan.model_copy(update={"canary": []})
-    return {"serves": Program(cloud, plan).release(manifest.load(chosen.manifest))}
+    return {"serves": Program(open_cloud(chosen.env), plan).release(manifest.load(chosen.manifest))}
 
 
-def _rollback(cloud: Cloud, chosen: argparse.Namespace) -> Any:
+def _rollback(chosen: argparse.Namespace) -> Any:
     """Give all traffic back to an earlier release."""
-    program = Program(cloud, config.load("release", Plan))
+    program = Program(open_cloud(chosen.env), config.load("release", Plan))
     return {"serves": program.rollback(chosen.reason, chosen.to)}
 
 
-def _status(cloud: Cloud, _chosen: argparse.Namespace) -> Any:
+def _status(chosen: argparse.Namespace) -> Any:
     """Say what serves, who is releasing, and what happened."""
+    cloud = open_cloud(chosen.env)
     lock = journal.holder(cloud)
     return {
         "traffic": cloud.traffic(),
@@ -77,12 +85,20 @@ def _status(cloud: Cloud, _chosen: argparse.Namespace) -> Any:
     }
 
 
-def _unlock(cloud: Cloud, _chosen: argparse.Namespace) -> Any:
+def _unlock(chosen: argparse.Namespace) -> Any:
     """Put back what a killed release left, and free its lock."""
-    return {"unlocked": Program(cloud, config.load("release", Plan)).unlock() or "nothing"}
+    program = Program(open_cloud(chosen.env), config.load("release", Plan))
+    return {"unlocked": program.unlock() or "nothing"}
 
 
-COMMANDS = {
+def _try(chosen: argparse.Namespace) -> Any:
+    """Run an image here, read-only and with limits, ask it, and stop it."""
+    trial(chosen.image, manifest.load_model(chosen.model))
+    return {"answers": chosen.image}
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "try": _try,
     "build": _build,
     "deploy": _deploy,
     "rollback": _rollback,
@@ -112,10 +128,15 @@ def _commit() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line: exit 3 if a candidate was rejected, 4 on a conflict, 5 if stranded."""
     chosen = parse(arguments)
-    result = COMMANDS[chosen.command](open_cloud(chosen.env), chosen)
+    result = COMMANDS[chosen.command](chosen)
     print(json.dumps(result, indent=2))
     return 0
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
+    """Run as the command that pyproject.toml installs."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -20,7 +20,8 @@ class Source:
     @property
     def tag(self) -> str:
         """The tag of exactly this code and model, by which a built image is found again."""
-        return f"{self.code[:12]}-{self.target}-v{self.model.version}-{self.model.sha256[:12]}"
+        model = f"v{self.model.version}-{self.model.bundle_sha256[:12]}"
+        return f"{self.code[:12]}-{self.target}-{model}"
 
 
 def build(cloud: Cloud, repository: str, source: Source) -> Manifest:

@@ -55,8 +55,8 @@ class Cloud(Protocol):
 
     Every call may come twice, because a killed release is run again: doing again what is done
     already is no error. A *revision* is whatever the cloud can send traffic to and keeps after it
-    is replaced: a Cloud Run revision, an ECS task definition. Names of revisions are opaque to the
-    program, and what it is given for `stable` it has been given by `live` or `stage`.
+    is replaced. Names of revisions are opaque to the program, and what it gives as `stable` it has
+    got from `live` or `stage`.
 
     The bucket of the environment holds the lock and the journal, as small text objects. `create` is
     the only primitive that must be atomic.

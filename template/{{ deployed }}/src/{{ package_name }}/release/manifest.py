@@ -19,7 +19,7 @@ class Model(BaseModel):
 
     name: str
     version: str
-    sha256: str = Field(pattern=SHA256, description="digest of what is served")
+    bundle_sha256: str = Field(pattern=SHA256, description="digest of what is served")
 
 
 class Manifest(BaseModel):

@@ -86,7 +86,7 @@ class Program:
     def _advance(self, manifest: Manifest, revision: str, before: str | None) -> None:
         journal.record(self.cloud, journal.STAGED, manifest.release, revision, manifest.image)
         self._say("smoke", f"{revision} at 0 %")
-        smoke.check(self.cloud.candidate(revision), manifest, self.plan.ready_seconds)
+        smoke.check(self.cloud.candidate(revision), manifest.model, self.plan.ready_seconds)
         if before is not None:
             for step in self.plan.canary:
                 note = f"{step.percent} % for {step.minutes:g} min"
@@ -95,7 +95,7 @@ class Program:
         self._say("promote", f"{revision} to 100 %")
         self.cloud.promote(revision)
         self._say("smoke", "the public address")
-        smoke.check(self.cloud.public(), manifest, self.plan.ready_seconds)
+        smoke.check(self.cloud.public(), manifest.model, self.plan.ready_seconds)
         journal.record(self.cloud, journal.PROMOTED, manifest.release, revision)
 
     def _canary(self, revision: str, before: str, step: CanaryStep) -> None:

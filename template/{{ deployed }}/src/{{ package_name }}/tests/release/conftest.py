@@ -110,7 +110,7 @@ class MemoryCloud:
         if path == "/version":
             model = self.manifests[revision].model
             return 200, {"model_name": model.name, "model_version": model.version,
-                         "sha256": model.sha256}  # fmt: skip
+                         "bundle_sha256": model.bundle_sha256}  # fmt: skip
         if path == "/predict":
             return 200, {"predictions": [1.5] * len(json.loads(body)["instances"])}
         return 200, {"status": "ready"}
@@ -159,7 +159,7 @@ def program(cloud: MemoryCloud) -> Program:
 def release(number: int) -> Manifest:
     """Return the manifest of the release of a model's version."""
     digest = f"{number:x}" * 64
-    model = Model(name="example", version=str(number), sha256=digest)
+    model = Model(name="example", version=str(number), bundle_sha256=digest)
     name = f"r2026010203040{number}-{digest[:8]}"
     image = f"registry.example/app@sha256:{digest}"
     return Manifest(format=1, release=name, model=model, image=image, code="c" * 40)

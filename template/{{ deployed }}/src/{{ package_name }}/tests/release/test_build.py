@@ -60,7 +60,7 @@ def test_manifest_with_a_wrong_value_is_refused(key: str, value: object, tmp_pat
 def test_version_json_without_a_digest_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "version.json"
     path.write_text(json.dumps({"name": "example", "version": "1"}))
-    with pytest.raises(ConfigError, match="sha256"):
+    with pytest.raises(ConfigError, match="bundle_sha256"):
         manifest.load_model(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         manifest.load_model(tmp_path / "absent.json")
