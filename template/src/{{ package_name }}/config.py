@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -93,6 +93,44 @@ class CardConfig(Section):
 
     intended_use: str = Field(min_length=1)
     limits: list[str] = Field(min_length=1)
+
+
+class Floors(Section):
+    """The least change that matters, however certain it is."""
+
+    distribution: float = Field(
+        0.05, ge=0, lt=1, description="share of rows that moved to other values"
+    )
+    prediction: float = Field(0.05, ge=0, lt=1, description="the same, of the model's scores")
+    tail: float = Field(0.01, ge=0, lt=1, description="added share of extreme values")
+    missingness: float = Field(0.02, ge=0, lt=1, description="added or vanished missing values")
+    new_category: float = Field(0.005, ge=0, lt=1, description="share of values not seen before")
+    range: float = Field(0.001, ge=0, lt=1, description="share of values out of range")
+    dependence: float = Field(0.1, ge=0, lt=2, description="change of a rank correlation")
+
+
+class Watched(Section):
+    """A metric that alarms once labels show it worse than on the holdout by more than noise."""
+
+    better: Literal["higher", "lower"]
+    tolerance: float = Field(ge=0, description="the least worsening that matters")
+
+
+class DriftConfig(Section):
+    """configs/drift.yaml: when monitoring raises an alarm."""
+
+    false_alarms: float = Field(
+        0.05, gt=0, lt=1, description="share of reports with an alarm when nothing has changed"
+    )
+    min_rows: int = Field(200, ge=50, description="fewer rows are not judged")
+    compare_with: Literal["all", "weekdays"] = Field(
+        "all", description="days of the reference: every one, or weekdays the window has"
+    )
+    consecutive: int = Field(2, ge=1, description="windows in a row that confirm an alarm")
+    dependence: bool = Field(True, description="whether features moving together is checked")
+    floors: Floors = Floors()
+    min_labels: int = Field(200, ge=50, description="fewer labelled rows are not judged")
+    metrics: dict[str, Watched] = Field(min_length=1)
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -1,0 +1,292 @@
+"""The checks of one column, and of columns together: what changed, in numbers and in words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from ..config import Floors
+from . import statistics
+from .profile import DEAD, ColumnProfile, Profile
+from .statistics import Days, Outcome
+
+Check = Literal[
+    "missingness", "range", "new_category", "prediction", "distribution", "tail", "dependence"
+]
+QUALITY: tuple[Check, ...] = ("missingness", "range")  # retraining would only learn broken data
+ALL = "*"  # the column of a check of all columns together
+EXPECTED = 5  # rows that a bin must expect in each window to be told apart
+LEAST_SHARE = 0.08  # of the rows in a bin of numbers
+LEAST_CATEGORY = 0.01  # of the rows of a category's value
+TAIL = 0.03  # where more rows than this are at an end of the range, it is no tail
+NEW_ROWS = 5
+TOLD = 5
+NOTHING = 1e-6
+CERTAIN = 0.05  # pairs less certain than this are not named
+
+
+class Finding(BaseModel):
+    """One check of one column: what was measured, how surprising it is, and whether it alarms."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    column: str
+    check: Check
+    statistic: float
+    p: float
+    q: float = 1.0
+    effect: float
+    floor: float
+    alarm: bool = False
+    sentence: str
+
+    @property
+    def quality(self) -> bool:
+        """Whether it says that the data is broken rather than different."""
+        return self.check in QUALITY
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A column in both windows."""
+
+    name: str
+    reference: ColumnProfile
+    current: ColumnProfile
+
+    def days(self, *, dead: bool = False) -> Days:
+        """Return its rows by day and bin, with the missing and infinite ones or without."""
+        end = None if dead else -DEAD
+        return Days.of(self.reference.by_day()[:, :end], self.current.by_day()[:, :end])
+
+    @property
+    def ordered(self) -> bool:
+        """Whether its bins have an order."""
+        return self.reference.kind != "category"
+
+
+def of_feature(pair: Pair, floors: Floors) -> Iterator[Finding]:
+    """Make every check of a feature that its values allow."""
+    yield from _missingness(pair, floors.missingness)
+    days = pair.days()
+    if days.both:
+        yield _distribution(pair, days, "distribution", floors.distribution)
+        if pair.ordered:
+            yield from _range(pair, days, floors.range)
+            yield from _tail(pair, days, floors.tail)
+        else:
+            yield from _new_category(pair, days, floors.new_category)
+
+
+def of_prediction(pair: Pair, floors: Floors) -> Iterator[Finding]:
+    """Make the checks of the model's scores."""
+    yield from _missingness(pair, floors.missingness)
+    days = pair.days()
+    if days.both:
+        yield _distribution(pair, days, "prediction", floors.prediction)
+
+
+def _missingness(pair: Pair, floor: float) -> Iterator[Finding]:
+    days = pair.days(dead=True)
+    unusable = np.arange(days.counts.shape[1]) >= pair.reference.bins
+    if not days.both or not days.counts[:, unusable].any():
+        return
+    joined = days.grouped(unusable.astype(np.int64))
+    (n, old), (m, new) = ((rows.sum(), rows[1]) for rows in joined.windows)
+    outcome = statistics.mean_test(joined, np.array([0.0, 1.0]))
+    if min(n, m) * (old + new) / (n + m) < 2 * EXPECTED:  # too few for a normal law
+        factor = statistics.share_factor(days, unusable)
+        more = statistics.rate_test(new, m, old, n, factor)
+        fewer = statistics.rate_test(old, n, new, m, factor)
+        outcome = Outcome(outcome.statistic, min(1.0, 2 * min(more, fewer)))
+    infinite = f", {pair.current.infinite:,} of them infinite" if pair.current.infinite else ""
+    yield Finding(
+        column=pair.name,
+        check="missingness",
+        statistic=outcome.statistic,
+        p=outcome.p,
+        effect=abs(new / m - old / n),
+        floor=floor,
+        sentence=f"{pair.name}: {old / n:.1%} → {new / m:.1%} of rows have no value{infinite}",
+    )
+
+
+def _distribution(pair: Pair, days: Days, check: Check, floor: float) -> Finding:
+    """Ask three questions at once: whether it moved, spread, or changed in another way.
+
+    Rank scores for the first (Wilcoxon 1945), their squares for the second (Mood 1954), bins for
+    the third; the smallest p-value counts three times (Bonferroni). The effect is the total
+    variation distance: the share of rows that would have to change to look like the reference.
+    """
+    least = LEAST_SHARE if pair.ordered else LEAST_CATEGORY
+    joined = days.grouped(statistics.pool(days, EXPECTED, least, ordered=pair.ordered))
+    outcomes = [statistics.shape_test(joined)]
+    if pair.ordered:
+        rows = days.counts.sum(axis=0)
+        ranks = (rows.cumsum() - rows / 2) / rows.sum() - 0.5
+        outcomes += [statistics.mean_test(days, ranks), statistics.mean_test(days, ranks**2)]
+    best = min(outcomes, key=lambda outcome: outcome.p)
+    before, now = joined.shares
+    effect = float(np.abs(now - before).sum() / 2)
+    return Finding(
+        column=pair.name,
+        check=check,
+        statistic=best.statistic,
+        p=min(1.0, len(outcomes) * best.p),
+        effect=effect,
+        floor=floor,
+        sentence=f"{pair.name}: {effect:.1%} of rows lie elsewhere than in the reference; "
+        + _most_changed(pair, days),
+    )
+
+
+def _most_changed(pair: Pair, days: Days) -> str:
+    before, now = days.shares
+    if pair.ordered:
+        old, new = (_median(pair.reference.edges, shares) for shares in (before, now))
+        return f"median {old:.4g} → {new:.4g}"
+    names = [*pair.reference.categories, "values not listed"]
+    most = int(np.argmax(np.abs(now - before)))
+    return f"most of all {names[most]}, {before[most]:.1%} → {now[most]:.1%}"
+
+
+def _median(edges: list[float], shares: NDArray[np.float64]) -> float:
+    """Return the upper end of the bin that holds the middle row."""
+    place = int(np.searchsorted(shares.cumsum(), 0.5))
+    return edges[min(place, len(edges) - 1)]
+
+
+def _range(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
+    """Ask whether more rows lie beyond the reference's ends than a sample leaves beyond its own."""
+    before, now = days.windows
+    rows = float(now[0] + now[-1])
+    if rows:
+        # The reference has no row beyond its ends: how its days share the extremes must do.
+        extremes = np.isin(np.arange(len(now)), [0, 1, len(now) - 2, len(now) - 1])
+        factor = statistics.share_factor(days, extremes)
+        old, new = pair.reference, pair.current
+        yield Finding(
+            column=pair.name,
+            check="range",
+            statistic=rows,
+            p=statistics.rate_test(rows, now.sum(), 1, before.sum(), factor),
+            effect=rows / float(now.sum()),
+            floor=floor,
+            sentence=f"{pair.name}: {rows / now.sum():.2%} of rows are outside the reference's "
+            f"range; {old.smallest:.6g} to {old.largest:.6g} → "
+            f"{new.smallest:.6g} to {new.largest:.6g}",
+        )
+
+
+def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
+    """Ask whether more rows lie among the reference's first or last hundredth, or beyond."""
+    before, now = days.windows
+    n, m = before.sum(), now.sum()
+    found = []
+    for end, first in (("smallest", 0), ("largest", len(now) - 2)):
+        places = np.isin(np.arange(len(now)), [first, first + 1])
+        old, new = before[places].sum(), now[places].sum()
+        if 0 < old <= TAIL * n and new:
+            p = statistics.rate_test(new, m, old, n, statistics.share_factor(days, places))
+            found.append((min(1.0, 2 * p), end, old / n, new / m))
+    if found:
+        p, end, old, new = min(found)
+        yield Finding(
+            column=pair.name,
+            check="tail",
+            statistic=new - old,
+            p=p,
+            effect=max(new - old, 0.0),
+            floor=floor,
+            sentence=f"{pair.name}: {old:.1%} → {new:.1%} of rows are among the {end} values",
+        )
+
+
+def _new_category(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
+    """Ask whether more rows have unlisted values than the rare values of the reference announce.
+
+    What a second sample adds is as frequent as what the first has seen once (Good 1953).
+    """
+    before, now = days.windows
+    n, m, unlisted = before.sum(), now.sum(), float(now[-1])
+    if unlisted:
+        last = np.arange(len(now)) == len(now) - 1
+        rare = float(before[-1]) + pair.reference.once
+        factor = statistics.share_factor(days, last)
+        effect = unlisted / m - rare / n if unlisted >= NEW_ROWS else 0.0
+        new = sorted(pair.current.new.items(), key=lambda item: (-item[1], item[0]))
+        names = ", ".join(f"{value} ({rows:,})" for value, rows in new[:TOLD])
+        more = f" and {len(new) - TOLD:,} more" if len(new) > TOLD else ""
+        yield Finding(
+            column=pair.name,
+            check="new_category",
+            statistic=unlisted,
+            p=statistics.rate_test(unlisted, m, rare, n, factor),
+            effect=max(float(effect), 0.0),
+            floor=floor,
+            sentence=f"{pair.name}: {unlisted / m:.2%} of rows have values that the reference "
+            f"does not list: {names}{more}",
+        )
+
+
+def of_dependence(reference: Profile, current: Profile, floor: float) -> Iterator[Finding]:
+    """Ask whether any two features move together otherwise than before.
+
+    One check for all pairs: the smallest p-value counts as often as there are pairs. Only what a
+    rank correlation shows is seen, which is what sums over batches can carry.
+    """
+    names = list(reference.columns)
+    one, other = np.triu_indices(len(names), 1)
+    if not len(one) or not reference.moments or not current.moments:
+        return
+    r, s = (_correlations(profile)[one, other] for profile in (reference, current))
+    pairs = (Pair(name, reference.columns[name], current.columns[name]) for name in names)
+    factors = np.array([_rank_factor(pair) for pair in pairs])
+    factor = np.minimum(factors[one], factors[other])
+    z, p = statistics.correlation_tests(r, reference.rows, s, current.rows, factor)
+    known = np.isfinite(z)
+    if known.any():
+        change = np.where(known, np.abs(s - r), 0.0)
+        order = np.lexsort((-change, p))
+        certain = p[order] * known.sum() <= CERTAIN
+        told = order[certain & (change[order] >= floor)][:TOLD]
+        first = told[0] if len(told) else order[0]
+        yield Finding(
+            column=ALL,
+            check="dependence",
+            statistic=float(z[first]),
+            p=min(1.0, float(p[first]) * int(known.sum())),
+            effect=float(change[first]),
+            floor=floor,
+            sentence="features that move together otherwise than in the reference: "
+            + ", ".join(
+                f"{names[one[k]]} with {names[other[k]]} (correlation {r[k]:.2f} → {s[k]:.2f})"
+                for k in (told if len(told) else [first])
+            ),
+        )
+
+
+def _correlations(profile: Profile) -> NDArray[np.float64]:
+    """Return the features' rank correlations; NaN where a feature is constant."""
+    sums = np.array(profile.moments)
+    means = sums[0] / sums[0, 0]
+    covariance = (sums / sums[0, 0] - np.outer(means, means))[1:, 1:]
+    spread = np.sqrt(np.maximum(covariance.diagonal(), 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlations = covariance / np.outer(spread, spread)
+    constant = spread < NOTHING
+    correlations[constant] = correlations[:, constant] = np.nan
+    clipped: NDArray[np.float64] = np.clip(correlations, -0.9999, 0.9999)
+    return clipped
+
+
+def _rank_factor(pair: Pair) -> float:
+    days = pair.days()
+    if not days.both:
+        return 1.0
+    rows = days.counts.sum(axis=0)
+    ranks = (rows.cumsum() - rows / 2) / rows.sum()
+    return float(statistics.design_effects(days, ranks[:, None])[0][0])

@@ -1,0 +1,236 @@
+"""How surprising a difference between two windows is, when rows of one day resemble each other.
+
+Every p-value here allows for that: the variance of a difference is estimated from how much days
+differ within each window, not from the number of rows alone. Counts need not be equally large.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+Values = NDArray[np.float64]
+Counts = NDArray[np.int64]
+ENOUGH_DAYS = 10
+ENDLESS = 1e9  # degrees of freedom of a variance that is known
+
+
+@dataclass(frozen=True)
+class Days:
+    """Rows of two windows by day and bin: shape (days, bins), the current window's days last."""
+
+    counts: Values
+    current: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, reference: Counts, current: Counts) -> "Days":
+        """Put the days of two windows together, without those that have no rows."""
+        counts = np.concatenate([reference, current]).astype(np.float64)
+        second = np.arange(len(counts)) >= len(reference)
+        kept = counts.sum(axis=1) > 0
+        return cls(counts[kept], second[kept])
+
+    def grouped(self, groups: NDArray[np.int64]) -> "Days":
+        """Return the same days with bins joined: the group of each bin."""
+        joined = self.counts @ np.eye(int(groups.max()) + 1)[groups]
+        return Days(joined, self.current)
+
+    @property
+    def basis(self) -> "Days":
+        """The days that show how much days differ when nothing is wrong: those of the reference.
+
+        Where it has few, or no dates, the window's days help; a burst on one of them then counts
+        less.
+        """
+        if (~self.current).sum() < ENOUGH_DAYS:
+            return self
+        return Days(self.counts[~self.current], self.current[~self.current])
+
+    @property
+    def windows(self) -> tuple[Values, Values]:
+        """Rows of each bin in the reference and in the current window."""
+        return self.counts[~self.current].sum(axis=0), self.counts[self.current].sum(axis=0)
+
+    @property
+    def shares(self) -> tuple[Values, Values]:
+        """Share of each bin in the reference and in the current window."""
+        reference, current = self.windows
+        return reference / reference.sum(), current / current.sum()
+
+    @property
+    def both(self) -> bool:
+        """Whether both windows have rows."""
+        return bool(self.current.any() and not self.current.all())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A statistic and how often chance alone gives one as large."""
+
+    statistic: float
+    p: float
+
+
+def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
+    """Estimate by what factor days raise the variance of a difference of mean scores.
+
+    The correlation of rows within a day is estimated by analysis of variance (Donner and Koval
+    1980), carried over to both windows by their days' sizes (Kish 1965), and
+    the estimate's degrees of freedom come from Satterthwaite (1946).
+
+    Parameters
+    ----------
+    days
+        Rows by day and bin.
+    scores
+        What each bin scores under each question, shape (bins, questions).
+
+    Returns
+    -------
+    tuple
+        The factor, at least 1, and its degrees of freedom, each of shape (questions,).
+    """
+    known = days.basis
+    correlation, freedom = _correlation_within_days(known, scores)
+    sizes = [days.counts[mine].sum(axis=1) for mine in (~days.current, days.current)]
+    plain = sum(1 / size.sum() for size in sizes)
+    clustered = correlation * sum((size**2).sum() / size.sum() ** 2 for size in sizes)
+    factor = 1 - correlation + clustered / plain
+    with np.errstate(divide="ignore"):
+        degrees = np.minimum(freedom * (factor * plain / clustered) ** 2, ENDLESS)
+    return factor, degrees
+
+
+def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int]:
+    """Return the intraclass correlation of each question's scores, and its degrees of freedom."""
+    size = days.counts.sum(axis=1)
+    sums = days.counts @ scores
+    between, spent, evenness = np.zeros(scores.shape[1]), 0, 0.0
+    for mine in (~days.current, days.current):
+        rows = size[mine].sum()
+        if rows:
+            means = sums[mine].sum(axis=0) / rows
+            gaps = sums[mine] / size[mine, None] - means
+            between += size[mine] @ gaps**2
+            evenness += float((size[mine] ** 2).sum() / rows)
+            spent += 1
+    freedom, rest = len(size) - spent, size.sum() - len(size)
+    if freedom < 1 or rest <= 0:
+        return np.zeros(scores.shape[1]), 1
+    mean_size = (size.sum() - evenness) / freedom
+    within = days.counts.sum(axis=0) @ scores**2 - (sums**2 / size[:, None]).sum(axis=0)
+    within, between = np.maximum(within, 1e-9) / rest, between / freedom
+    correlation = (between - within) / (between + (mean_size - 1) * within)
+    return np.clip(correlation, 0, 1), freedom
+
+
+def mean_test(days: Days, scores: Values) -> Outcome:
+    """Test whether the mean score of the rows differs: linear scores ask for a move of location.
+
+    The variance without days is the permutation one, right for ties and unequal windows (Lehmann
+    1975, Nonparametrics, section 1.5); by days as in `design_effects`.
+    """
+    reference, current = days.windows
+    pooled = reference + current
+    n, m, total = reference.sum(), current.sum(), pooled.sum()
+    centred = scores - pooled @ scores / total
+    variance = (pooled @ centred**2) / (total - 1) * (1 / n + 1 / m)
+    if variance <= 0:
+        return Outcome(0.0, 1.0)
+    factor, degrees = design_effects(days, scores[:, None])
+    z = (current @ scores / m - reference @ scores / n) / np.sqrt(variance * factor[0])
+    return Outcome(float(z), float(2 * special.stdtr(degrees[0], -abs(z))))
+
+
+def shape_test(days: Days) -> Outcome:
+    """Test whether the shares of the bins differ in any way.
+
+    Pearson's two-sample chi-square, divided by the mean design effect (Rao and Scott 1981), with
+    an F reference for how well that is known (Thomas and Rao 1987).
+    """
+    reference, current = days.windows
+    bins = len(reference)
+    if bins < 2:  # noqa: PLR2004 - one bin holds every row
+        return Outcome(0.0, 1.0)
+    n, m = reference.sum(), current.sum()
+    pooled = (reference + current) / (n + m)
+    squared = ((current / m - reference / n) ** 2 / pooled).sum() / (1 / n + 1 / m)
+    factors, degrees = design_effects(days, np.eye(bins))
+    weights = (1 - pooled) / (bins - 1)
+    factor = max(float(weights @ factors), 1.0)
+    freedom = (bins - 1) * float(degrees.min())
+    statistic = float(squared / factor)
+    return Outcome(statistic, float(special.fdtrc(bins - 1, freedom, statistic / (bins - 1))))
+
+
+def rate_test(current: float, m: float, reference: float, n: float, factor: float = 1.0) -> float:
+    """Return how often a rate no higher than the reference's gives as many rows in the current.
+
+    Given all such rows, those of the current window are binomial, which is exact for rare events
+    (Przyborowski and Wilenski 1940). One row in the reference that stands for its two ends makes
+    it the law of values beyond a sample's range, the negative binomial NB(2, n / (n + m)) (Gumbel
+    and von Schelling 1950).
+    """
+    if current <= 0:
+        return 1.0
+    return float(special.betainc(current / factor, reference / factor + 1, m / (n + m)))
+
+
+def pool(days: Days, least: float, share: float, *, ordered: bool) -> NDArray[np.int64]:
+    """Return the group of each bin, so that every group expects enough rows in both windows.
+
+    Neighbours join where bins have an order; the rarest join where they have none (Cochran 1954).
+    """
+    reference, current = days.windows
+    n, m = reference.sum(), current.sum()
+    pooled = (reference + current) / (n + m)
+    wanted = max(share, least / min(n, m))
+    groups = np.zeros(len(pooled), np.int64)
+    if not ordered:
+        rare = pooled < wanted
+        if pooled[rare].sum() < wanted and not rare.all():
+            rare |= pooled == pooled[~rare].min()
+        groups[~rare] = np.arange(1, (~rare).sum() + 1)
+        return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    group, filled = 0, 0.0
+    for place, part in enumerate(pooled):
+        if filled >= wanted and pooled[place:].sum() >= wanted:
+            group, filled = group + 1, 0.0
+        groups[place] = group
+        filled += part
+    return groups
+
+
+def adjust(p_values: Values) -> Values:
+    """Return q-values: alarms at q keep the share of false ones at q (Benjamini, Hochberg 1995).
+
+    When nothing has drifted, every alarm is false, so q is also the share of reports with any.
+    """
+    order = np.argsort(p_values)
+    scaled = p_values[order] * len(p_values) / np.arange(1, len(p_values) + 1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
+    return adjusted
+
+
+def share_factor(days: Days, places: NDArray[np.bool_]) -> float:
+    """Return the design effect of the share of rows in some of the bins."""
+    factors, _ = design_effects(days, places[:, None].astype(np.float64))
+    return float(factors[0])
+
+
+def correlation_tests(
+    r: Values, n: int, s: Values, m: int, factor: Values
+) -> tuple[Values, Values]:
+    """Test whether rank correlations differ, on Fisher's scale (variance: Bonett and Wright 2000).
+
+    Returns
+    -------
+    tuple
+        z and p of each pair; NaN and 1 where a column of the pair is constant.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = (1 + r**2 / 2) / (n - 3) + (1 + s**2 / 2) / (m - 3)
+        z = (np.arctanh(s) - np.arctanh(r)) / np.sqrt(variance * factor)
+    return z, np.where(np.isfinite(z), 2 * special.ndtr(-np.abs(z)), 1.0)

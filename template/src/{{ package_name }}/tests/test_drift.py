@@ -1,0 +1,193 @@
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ..config import DriftConfig, Watched
+from ..contract import Kind
+from ..monitoring.checks import Finding
+from ..monitoring.drift import compare, confirmed, insufficient, like_with_like
+from ..monitoring.performance import Labelled, judge, reasons
+from ..monitoring.profile import Metric, Profile, build, empty_like
+
+Values = NDArray[np.float64]
+Columns = dict[str, NDArray[Any]]
+KINDS: dict[str, Kind] = {
+    "size": "number",
+    "weight": "number",
+    "flag": "boolean",
+    "place": "category",
+}
+CONFIG = DriftConfig(metrics={"error": Watched(better="lower", tolerance=0.1)})
+PLACES = np.array(["here", "there", "far"], object)
+
+
+def columns(seed: int, rows: int) -> Columns:
+    rng = np.random.default_rng(seed)
+    size = rng.normal(size=rows)
+    return {
+        "size": np.where(rng.random(rows) < 0.05, np.nan, size),
+        "weight": size + rng.normal(size=rows),
+        "flag": (rng.random(rows) < 0.3).astype(float),
+        "place": rng.choice(PLACES, rows, p=[0.6, 0.3, 0.1]),
+    }
+
+
+def days(rows: int, count: int, first: str = "2026-03-02") -> NDArray[np.datetime64]:
+    return np.datetime64(first) + np.arange(rows) * count // max(rows, 1)
+
+
+REFERENCE = build(columns(0, 6000), columns(0, 6000)["weight"], days(6000, 60), kinds=KINDS)
+
+
+def window(change: Callable[[Columns], Any] = lambda _: None, rows: int = 3000) -> Profile:
+    data = columns(1, rows)
+    change(data)
+    return empty_like(REFERENCE).add(data, np.asarray(data["weight"]), days(rows, 14, "2026-06-01"))
+
+
+def alarms(current: Profile) -> set[tuple[str, str]]:
+    return {(f.column, f.check) for f in compare(REFERENCE, current, CONFIG) if f.alarm}
+
+
+def test_the_same_distribution_raises_no_alarm() -> None:
+    assert alarms(window()) == set()
+    assert alarms(window(rows=400)) == set()
+
+
+@pytest.mark.parametrize(
+    ("column", "check", "change"),
+    [
+        ("size", "distribution", lambda d: d.update(size=d["size"] + 0.25)),
+        ("size", "distribution", lambda d: d.update(size=d["size"] * 1.3)),
+        ("size", "distribution", lambda d: d.update(size=np.sign(d["size"]))),
+        ("size", "tail", lambda d: d["size"].__setitem__(slice(90), 2.9)),
+        ("size", "range", lambda d: d["size"].__setitem__(slice(30), 9999)),
+        ("size", "missingness", lambda d: d["size"].__setitem__(slice(150), np.nan)),
+        ("size", "missingness", lambda d: d["size"].__setitem__(slice(150), np.inf)),
+        ("weight", "missingness", lambda d: d.update(weight=np.full(3000, np.nan))),
+        ("flag", "distribution", lambda d: d.update(flag=np.zeros(3000))),
+        ("place", "distribution", lambda d: d["place"].__setitem__(slice(600), "far")),
+        ("place", "new_category", lambda d: d["place"].__setitem__(slice(30), "moon")),
+        ("prediction", "prediction", lambda d: d.update(weight=d["weight"] + 0.5)),
+        ("*", "dependence", lambda d: d.update(weight=np.roll(d["weight"], 1))),
+    ],
+)  # fmt: skip
+def test_a_change_that_matters_is_named(
+    column: str, check: str, change: Callable[[Columns], Any]
+) -> None:
+    assert (column, check) in alarms(window(change))
+
+
+def test_a_change_too_small_to_matter_is_certain_and_raises_no_alarm() -> None:
+    reference = build({"size": columns(2, 200_000)["weight"]}, kinds={"size": "number"})
+    current = empty_like(reference).add({"size": columns(3, 200_000)["weight"] + 0.05})
+    found = [f for f in compare(reference, current, CONFIG) if f.check == "distribution"]
+    assert found[0].q < 1e-3
+    assert not found[0].alarm
+
+
+def test_days_that_differ_among_themselves_are_no_drift() -> None:
+    rng = np.random.default_rng(0)
+
+    def season(count: int) -> Columns:
+        return {"size": np.repeat(rng.normal(size=count), 100) + rng.normal(size=count * 100)}
+
+    wrong = right = 0
+    for _ in range(20):
+        past, now = season(60), season(10)
+        kinds: dict[str, Kind] = {"size": "number"}
+        dated = build(past, times=days(6000, 60), kinds=kinds)
+        found = compare(dated, empty_like(dated).add(now, times=days(1000, 10)), CONFIG)
+        right += any(f.alarm for f in found)
+        blind = build(past, kinds=kinds)
+        wrong += any(f.alarm for f in compare(blind, empty_like(blind).add(now), CONFIG))
+    assert right <= 2
+    assert wrong >= 10
+
+
+def test_a_new_category_is_named_in_words() -> None:
+    current = window(lambda d: d["place"].__setitem__(slice(30), "moon"))
+    (found,) = [f for f in compare(REFERENCE, current, CONFIG) if f.check == "new_category"]
+    assert "1.00% of rows" in found.sentence
+    assert "moon (30)" in found.sentence
+
+
+def test_new_values_of_a_column_of_identifiers_are_no_alarm() -> None:
+    def ids(start: int, rows: int) -> Columns:
+        return {"place": np.array([f"id{i}" for i in range(start, start + rows)], object)}
+
+    reference = build(ids(0, 5000), kinds={"place": "category"})
+    current = empty_like(reference).add(ids(5000, 5000))
+    assert not [f for f in compare(reference, current, CONFIG) if f.alarm]
+
+
+def test_windows_without_rows_or_with_few_are_not_judged() -> None:
+    nothing = empty_like(REFERENCE)
+    assert compare(REFERENCE, nothing, CONFIG) == []
+    assert "0 rows; 200 are needed" in str(insufficient(REFERENCE, nothing, CONFIG))
+    assert insufficient(REFERENCE, window(rows=200), CONFIG) is None
+
+
+def test_a_weekend_is_compared_with_weekends() -> None:
+    weekend = empty_like(REFERENCE).add(columns(1, 50), None, days(50, 2, "2026-06-06"))
+    alike = like_with_like(REFERENCE, weekend)
+    assert {date.fromisoformat(day).weekday() for day in alike.columns["size"].days} == {5, 6}
+    assert alike.rows == 1600
+
+
+def test_an_alarm_is_confirmed_by_the_windows_before_it() -> None:
+    quiet = compare(REFERENCE, window(), CONFIG)
+    loud = compare(REFERENCE, window(lambda d: d.update(size=d["size"] + 1)), CONFIG)
+    assert confirmed([loud], 2) == []
+    assert confirmed([quiet, loud], 2) == []
+    assert ("size", "distribution") in {(f.column, f.check) for f in confirmed([loud, loud], 2)}
+
+
+def error(target: Values, predicted: Values) -> dict[str, float]:
+    return {"error": float(np.abs(target - predicted).mean())}
+
+
+@pytest.mark.parametrize(("scale", "state"), [(1.0, "holds"), (1.05, "holds"), (1.5, "worse")])
+def test_labels_tell_whether_the_model_got_worse(scale: float, state: str) -> None:
+    target = scale * np.random.default_rng(0).normal(size=3000)
+    holdout = {"error": Metric(value=0.8, low=0.77, high=0.83)}
+    times = days(3000, 30)
+    found = judge(error, Labelled(target, np.zeros(3000), times, 6000), holdout, CONFIG)
+    assert (found.state, found.coverage) == (state, 0.5)
+
+
+def test_few_labels_or_none_say_nothing() -> None:
+    broken = np.full(3000, np.nan)
+    found = judge(error, Labelled(broken, np.zeros(3000), None, 3000), {}, CONFIG)
+    assert found.state == "unknown"
+    assert "0 of 3,000 predictions have a label (0%); 200 are needed" in found.sentences[0]
+
+
+def test_a_metric_that_one_class_does_not_define_is_unknown() -> None:
+    ones = np.ones(500)
+    found = judge(lambda *_: {}, Labelled(ones, ones, None, 500), {}, CONFIG)
+    assert found.state == "unknown"
+
+
+def test_a_drop_in_performance_outranks_drift_and_broken_data_comes_next() -> None:
+    def finding(check: Any) -> Finding:
+        return Finding(
+            column="size",
+            check=check,
+            statistic=1,
+            p=0,
+            effect=1,
+            floor=0,
+            alarm=True,
+            sentence=check,
+        )
+
+    holdout = {"error": Metric(value=0.1, low=0.09, high=0.11)}
+    dropped = judge(error, Labelled(np.ones(500), np.zeros(500), None, 500), holdout, CONFIG)
+    told = reasons(dropped, [finding("distribution"), finding("prediction"), finding("range")])
+    assert told[0].startswith("error 1.000")
+    assert told[-3:] == ["range", "prediction", "distribution"]
