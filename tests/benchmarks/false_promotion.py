@@ -1,15 +1,17 @@
 """How often would the improvement gate promote by mistake, and how often does it see a real gain?
 
-Usage: python tests/benchmarks/false_promotion.py PROJECT [SEEDS]
+Usage: python tests/benchmarks/false_promotion.py PROJECT [SEEDS [REFITS]]
 
 PROJECT is a rendered, installed project; run this with its interpreter. Its own model is fitted
 and its own gate judges, on its own holdout. Three experiments, each over SEEDS
-(default 300; "refitted" over 200 pairs at most):
+(default 300; "refitted" over REFITS pairs, default 200):
 
 - "exchanged": candidate and champion swap their predictions day by day at random, so that neither
   is better, whatever the two models are. The gate at min_improvement = 0 has to keep its level.
 - "refitted": both models are fitted on independent bootstrap samples of the training rows, with
-  the same hyperparameters: as good as each other on average, as retraining on noise would be.
+  the same hyperparameters: as good as each other on average, as retraining on noise would be. In
+  a single pair one of the two is better, if by chance, so the gate is also shown a random half of
+  the days, and "and no better elsewhere" counts what it promoted in error by the other half.
 - "effect": the champion's predictions are shrunk towards their mean, or noise is added, until
   the candidate is better by a stated share of the loss on all rows; a seed draws which days the
   gate gets to see.
@@ -74,6 +76,17 @@ class Project:
         losses: Values = self.module("evaluate").losses(target, predicted)
         return losses
 
+    @staticmethod
+    def halves(case: Case, seed: int) -> tuple[Case, Case]:
+        """Divide a case at random into two with half of the days each."""
+        kinds, day = np.unique(case.days, return_inverse=True)
+        chosen = np.random.default_rng(seed).permutation(len(kinds))[day] < len(kinds) // 2
+        parts = [
+            Case(case.candidate[rows], case.champion[rows], case.days[rows])
+            for rows in (chosen, ~chosen)
+        ]
+        return parts[0], parts[1]
+
     def promotes(self, case: Case, seed: int, **changes: float) -> bool:
         """Ask the gate."""
         config = self.gates.comparison.model_copy(update={"seed": seed, **changes})
@@ -125,13 +138,24 @@ def _noisy(candidate: Values, noise: Values) -> Values:
     return 1 / (1 + np.exp(-odds))
 
 
-def rates(project: Project, draw: Callable[[int], Case], seeds: int) -> tuple[float, float]:
+def always(_seed: int) -> bool:
+    """Count every promotion."""
+    return True
+
+
+def rates(
+    project: Project,
+    draw: Callable[[int], Case],
+    seeds: int,
+    counts: Callable[[int], bool] = always,
+) -> tuple[float, float]:
     """Return how often the gate promotes: as configured, and without a minimum improvement."""
     configured = bare = 0
     for seed in range(seeds):
-        case = draw(seed)
-        configured += project.promotes(case, seed)
-        bare += project.promotes(case, seed, min_improvement=0.0)
+        if counts(seed):
+            case = draw(seed)
+            configured += project.promotes(case, seed)
+            bare += project.promotes(case, seed, min_improvement=0.0)
     return configured / seeds, bare / seeds
 
 
@@ -151,7 +175,16 @@ def table(project: Project, seeds: int, refits: int) -> Iterator[str]:
         losses = [project.losses(predicted) for predicted in pairs[seed]]
         return Case(losses[0], losses[1], days)
 
+    def seen(seed: int) -> Case:
+        return project.halves(refitted(seed), seed)[0]
+
+    def no_better_elsewhere(seed: int) -> bool:
+        elsewhere = project.halves(refitted(seed), seed)[1]
+        return bool(elsewhere.candidate.mean() >= elsewhere.champion.mean())
+
     yield _line("refitted", project, refitted, len(pairs))
+    yield _line("refitted, on half the days", project, seen, len(pairs))
+    yield _line("and no better elsewhere", project, seen, len(pairs), no_better_elsewhere)
     candidate = project.fit(train, 0)
     for share in EFFECTS:
         champion = weakened(project, candidate, share) if share else candidate
@@ -160,17 +193,23 @@ def table(project: Project, seeds: int, refits: int) -> Iterator[str]:
         yield _line(label, project, lambda seed, case=case: some_days(case, seed), seeds)
 
 
-def _line(label: str, project: Project, draw: Callable[[int], Case], seeds: int) -> str:
-    configured, bare = rates(project, draw, seeds)
+def _line(
+    label: str,
+    project: Project,
+    draw: Callable[[int], Case],
+    seeds: int,
+    counts: Callable[[int], bool] = always,
+) -> str:
+    configured, bare = rates(project, draw, seeds, counts)
     return f"| {label} | {seeds} | {configured:.1%} | {bare:.1%} |"
 
 
 def main() -> None:
     """Print the table for the project named on the command line."""
-    if len(sys.argv) not in {2, 3}:
+    if len(sys.argv) not in {2, 3, 4}:
         raise SystemExit(__doc__)
-    seeds = int(sys.argv[2]) if len(sys.argv) == 3 else 300
-    for line in table(Project(Path(sys.argv[1]).resolve()), seeds, refits=min(seeds, 200)):
+    project, seeds, refits = (*sys.argv[1:], *("300", "200")[len(sys.argv) - 2 :])
+    for line in table(Project(Path(project).resolve()), int(seeds), refits=int(refits)):
         print(line, flush=True)
 
 
