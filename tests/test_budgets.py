@@ -16,6 +16,7 @@ ALLOWED = {
     "the spine, from data to a served prediction": (60, 2_500),
     "promotion: gates, lock, journal, rollback, model card, CI": (10, 1_800),
     "drift: profiles, statistics, performance": (8, 970),
+    "export: one serving format, ONNX, checked against the model": (6, 420),
     "monitoring: prediction log, reports, retraining request, dashboard": (13, 700),
 }
 FILES = sum(files for files, _ in ALLOWED.values())

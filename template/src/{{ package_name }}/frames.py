@@ -40,6 +40,12 @@ def model_frame(rows: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
+def to_instances(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Turn a frame of features into instances, with None where a value is missing."""
+    values = frame.astype("object").where(frame.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in values.to_dict("records")]
+
+
 def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     """Check a raw table against the schema.
 

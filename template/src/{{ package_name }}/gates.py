@@ -14,12 +14,12 @@ from mlflow.models import Model as ModelFile
 from mlflow.models import ModelSignature
 from numpy.typing import NDArray
 
-from . import comparison, evaluate, holdout, registry
+from . import bundle, comparison, evaluate, holdout, registry
 from .config import Bound, GatesConfig
 from .contract import FEATURE_NAMES, TARGET, example
 from .errors import ConfigError, GateError
-from .frames import model_frame, signature, to_frame
-from .model import Model, predict
+from .frames import model_frame, signature, to_instances
+from .model import predict
 from .model_format import load
 from .schema import TIME
 
@@ -48,6 +48,7 @@ class Evidence:
     version: str
     sha256: str | None
     champion: str | None
+    bundle: dict[str, str] = field(default_factory=dict)
     frozen_holdout: str | None = None
     gates: list[Gate] = field(default_factory=list)
     holdout: dict[str, Any] = field(default_factory=dict)
@@ -96,14 +97,19 @@ def examine(
         with tempfile.TemporaryDirectory() as folder:
             path = registry.fetch(version, Path(folder))
             model = load(path)
-            evidence.gates += _artifact(version, path, model, config)
             step = "contract"
             evidence.gates.append(_contract(path))
+            step = "bundle"
+            served = registry.fetch_bundle(client, version, Path(folder))
+            scorer = bundle.load(served)
+            evidence.bundle = _bundle(version, scorer)
+            evidence.gates += _served(version, served, scorer, config)
         step = "holdout"
         rows = holdout.fetch(client, version)
         evidence.gates.append(_holdout(evidence, rows, new=new_holdout))
         step = "scores"
         predicted = predict(model, model_frame(rows))
+        evidence.gates.append(_export(scorer(to_instances(model_frame(rows))), predicted))
         evidence.gates += _scores(evidence, rows, predicted, config)
         step = "improvement"
         evidence.gates.append(_improvement(client, evidence, rows, predicted, config))
@@ -148,23 +154,30 @@ def _not_quarantined(version: registry.Version) -> Gate:
     )
 
 
-def _artifact(
-    version: registry.Version, path: Path, model: Model, config: GatesConfig
+def _bundle(version: registry.Version, scorer: bundle.Scorer) -> dict[str, str]:
+    description = scorer.description
+    told = {"sha256": str(version.bundle_digest), "runtime": description.runtime}
+    return {**told, **({"note": description.note} if description.note else {})}
+
+
+def _served(
+    version: registry.Version, path: Path, scorer: bundle.Scorer, config: GatesConfig
 ) -> list[Gate]:
-    """Predict once, then time it; the files were checked against their digest and loaded before."""
-    row = to_frame([example()])
-    value = float(predict(model, row)[0])
+    """Predict once with what a service would load, then time it; its digest was checked before."""
+    row = [example()]
+    value = float(scorer(row)[0])
     times = []
     for _ in range(TIMED_PREDICTIONS):
         started = time.perf_counter()
-        predict(model, row)
+        scorer(row)
         times.append(time.perf_counter() - started)
     latency, size = min(times) * 1e3, registry.size(path) / 1e6
     return [
         Gate(
-            "artifact",
+            "bundle",
             math.isfinite(value),
-            f"sha256 {str(version.digest)[:12]}, predicts {value:.4g}",
+            f"{scorer.description.runtime}, sha256 {str(version.bundle_digest)[:12]}, "
+            f"predicts {value:.4g}",
             "recorded sha256, a finite number",
             "the model cannot predict the schema's example; look at model.py",
         ),
@@ -173,6 +186,18 @@ def _artifact(
         ),
         _within("size", size, Bound(max=config.budgets.size_mb), "MB"),
     ]
+
+
+def _export(served: Values, predicted: Values) -> Gate:
+    """Compare, on the holdout, what a service would answer with the model that is judged."""
+    worst = bundle.differ(served, predicted)
+    return Gate(
+        "export",
+        worst <= bundle.TOLERANCE,
+        f"served answers differ from the model's by {worst:.2g} at most",
+        f"at most {bundle.TOLERANCE:g}",
+        "register the model again: its bundle is not the model that was trained",
+    )
 
 
 def _contract(path: Path) -> Gate:

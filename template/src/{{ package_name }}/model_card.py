@@ -67,7 +67,7 @@ def render(evidence: Mapping[str, Any], card: CardConfig, plots: Mapping[str, by
         "Slices": _slices(evidence["slices"]),
         "Plots": "".join(_plot(name, content) for name, content in sorted(plots.items())),
         "Data": _data(evidence),
-        "Provenance": _pairs({"sha256": evidence["sha256"], **evidence["provenance"]}),
+        "Provenance": _pairs(_provenance(evidence)),
     }
     body = "".join(
         f"<section{' class=half' if name in HALF else ''}><h2>{name}</h2>{content}</section>\n"
@@ -203,6 +203,11 @@ def _data(evidence: Mapping[str, Any]) -> str:
         f"later than every row it learned from.</p><p><code>{found['sha256']}</code></p>"
         + _table(["feature", "kind", "missing values"], rows)
     )
+
+
+def _provenance(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    served = {f"served bundle, {name}": value for name, value in evidence["bundle"].items()}
+    return {"sha256": evidence["sha256"], **served, **evidence["provenance"]}
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:

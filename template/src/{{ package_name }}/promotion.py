@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import gates, journal, lifecycle, lock, model_card, registry, tracking
+from . import bundle, gates, journal, lifecycle, lock, model_card, registry, tracking
 from .config import CardConfig, GatesConfig
 from .config import load as load_config
+from .contract import example
 from .errors import ConflictError, GateError, RegistryError
 from .lifecycle import Move, Store
-from .model_format import load as load_model
 from .settings import ROOT, Settings
 
 # Being better than production is asked of a version when production is asked for.
@@ -146,7 +146,7 @@ def rollback(store: Store, chosen: argparse.Namespace) -> Result:
     """Put an earlier good version back into production and quarantine the one it leaves."""
     target, current = lifecycle.rollback_target(store, chosen.to)
     with tempfile.TemporaryDirectory() as folder:
-        load_model(registry.fetch(target, Path(folder)))
+        bundle.load(registry.fetch_bundle(store.client, target, Path(folder)))([example()])
     result = {
         "model": store.model,
         "stage": lifecycle.PRODUCTION,

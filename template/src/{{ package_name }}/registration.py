@@ -1,5 +1,6 @@
 """Registration: from a trained model to a version that can be checked for ever after."""
 
+import tempfile
 from pathlib import Path
 
 import mlflow
@@ -9,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from . import holdout, model_format, registry
 from .digests import tree_digest
+from .export import export
 from .model import Model
 from .stages import dependency_versions
 
@@ -16,7 +18,8 @@ from .stages import dependency_versions
 def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str) -> dict[str, str]:
     """Log a model to the active run and register it as a new version without an alias.
 
-    The version carries the SHA-256 of its files and of the holdout rows that it is judged on.
+    The version carries the SHA-256 of its files, of the bundle that a service loads, and of the
+    holdout rows that it is judged on.
 
     Returns
     -------
@@ -29,6 +32,7 @@ def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str)
     tags = {
         registry.DIGEST_TAG: tree_digest(files, registry.DOWNLOAD_NOTE),
         holdout.TAG: holdout.log(holdout_file),
+        **log_bundle(model, pd.read_parquet(holdout_file)),
     }
     client = MlflowClient()  # mlflow.register_model does the same, but prints
     try:
@@ -47,3 +51,18 @@ def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str)
         "experiment_id": run.info.experiment_id,
         "sha256": tags[registry.DIGEST_TAG],
     }
+
+
+def log_bundle(model: Model, rows: pd.DataFrame) -> dict[str, str]:
+    """Export the model, log its bundle to the active run, and return the version's tags for it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        description = export(model, rows, folder)
+        mlflow.log_artifacts(str(folder), registry.BUNDLE)
+        tags = {
+            registry.BUNDLE_DIGEST_TAG: tree_digest(folder),
+            registry.RUNTIME_TAG: description.runtime,
+            **({registry.NOTE_TAG: description.note} if description.note else {}),
+        }
+    mlflow.set_tags(tags)
+    return tags

@@ -1,5 +1,6 @@
 """Model versions and their aliases. A new version has no alias; `staging` and `production` move."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from .errors import RegistryError
 
 STAGES = ("staging", "production")
 DIGEST_TAG = "sha256"
+BUNDLE = "bundle"  # the folder, among the artifacts of a version's run, that a service loads
+BUNDLE_DIGEST_TAG, RUNTIME_TAG, NOTE_TAG = "bundle.sha256", "bundle.runtime", "bundle.note"
 QUARANTINE_TAG = "quarantined"
 # MLflow writes this file into what it downloads; it is not part of the model.
 DOWNLOAD_NOTE = frozenset({"registered_model_meta"})
@@ -33,6 +36,11 @@ class Version:
     def digest(self) -> str | None:
         """The SHA-256 of its files, as recorded when it was registered."""
         return self.tags.get(DIGEST_TAG)
+
+    @property
+    def bundle_digest(self) -> str | None:
+        """The SHA-256 of the bundle that is served, as recorded when it was registered."""
+        return self.tags.get(BUNDLE_DIGEST_TAG)
 
 
 def _version(found: ModelVersion) -> Version:
@@ -108,18 +116,42 @@ def fetch(wanted: Version, folder: Path) -> Path:
     RegistryError
         The files cannot be had, or differ from those that were registered.
     """
+    uri = f"models:/{wanted.name}/{wanted.number}"
+    return _checked(
+        wanted, DIGEST_TAG, lambda: download_artifacts(artifact_uri=uri, dst_path=str(folder))
+    )
+
+
+def fetch_bundle(client: MlflowClient, wanted: Version, folder: Path) -> Path:
+    """Download the bundle that a service would load and check it against the recorded digest.
+
+    Raises
+    ------
+    RegistryError
+        The version has no bundle, or not the one that was registered.
+    """
+    return _checked(
+        wanted,
+        BUNDLE_DIGEST_TAG,
+        lambda: client.download_artifacts(wanted.run_id, BUNDLE, str(folder)),
+    )
+
+
+def _checked(wanted: Version, tag: str, download: Callable[[], str]) -> Path:
     label = f"version {wanted.number} of {wanted.name!r}"
-    if wanted.digest is None:
-        raise RegistryError(f"{label} has no {DIGEST_TAG} tag, so its files cannot be checked")
+    recorded = wanted.tags.get(tag)
+    if recorded is None:
+        raise RegistryError(
+            f"{label} has no {tag} tag, so its files cannot be checked; register it again"
+        )
     try:
-        uri = f"models:/{wanted.name}/{wanted.number}"
-        path = Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        path = Path(download())
     except (MlflowException, OSError) as error:
         raise RegistryError(f"{label}: its files cannot be downloaded: {error}") from None
     digest = tree_digest(path, DOWNLOAD_NOTE)
-    if digest != wanted.digest:
+    if digest != recorded:
         raise RegistryError(
-            f"{label}: its files have sha256 {digest[:12]}, {wanted.digest[:12]} was registered; "
+            f"{label}: its files have {tag} {digest[:12]}, {recorded[:12]} was registered; "
             "they were altered or truncated, so register the model again"
         )
     return path

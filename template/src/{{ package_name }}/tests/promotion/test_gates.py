@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from ... import evaluate, gates, model_format, registry
+from ...digests import tree_digest
 from ...errors import ConfigError, ConflictError, GateError, RegistryError
+from ...export import export
 from ...frames import model_frame, signature
 from .conftest import World, telling_metric, write_gates
 
@@ -82,7 +84,7 @@ def test_predictions_that_are_not_numbers_block(
 ) -> None:
     staged(world)
     monkeypatch.setattr(gates, "predict", lambda _, rows: np.full(len(rows), np.nan))
-    assert "predicts nan" in refused(world)
+    assert "predictions are not numbers" in refused(world)
 
 
 def test_a_bad_slice_blocks_though_the_average_is_good(world: World, tmp_path: Path) -> None:
@@ -205,10 +207,35 @@ def test_a_planted_pickle_is_refused_and_does_not_run(world: World, tmp_path: Pa
     assert not (tmp_path / "it-ran").exists()
 
 
-def test_a_version_without_a_digest_is_refused(world: World) -> None:
+@pytest.mark.parametrize("tag", [registry.DIGEST_TAG, registry.BUNDLE_DIGEST_TAG])
+def test_a_version_without_a_digest_is_refused(world: World, tag: str) -> None:
     number = staged(world)
-    world.store.client.delete_model_version_tag(world.store.model, number, registry.DIGEST_TAG)
-    assert "sha256" in refused(world)
+    world.store.client.delete_model_version_tag(world.store.model, number, tag)
+    assert f"has no {tag} tag" in refused(world)
+
+
+def plant_bundle(world: World, number: str, folder: Path, *, own_digest: bool) -> None:
+    """Put another model's bundle in place of a version's, with the digest to match or without."""
+    client = world.store.client
+    version = registry.version(client, world.store.model, number)
+    (folder / "planted").mkdir()
+    export(world.models.bad, pd.read_parquet(world.models.holdout), folder / "planted")
+    client.log_artifacts(version.run_id, str(folder / "planted"), registry.BUNDLE)
+    if own_digest:
+        digest = tree_digest(folder / "planted")
+        client.set_model_version_tag(version.name, number, registry.BUNDLE_DIGEST_TAG, digest)
+
+
+def test_a_swapped_bundle_is_refused(world: World, tmp_path: Path) -> None:
+    plant_bundle(world, staged(world), tmp_path, own_digest=False)
+    assert "altered or truncated" in refused(world)
+
+
+def test_a_bundle_of_another_model_is_refused_whatever_its_digest(
+    world: World, tmp_path: Path
+) -> None:
+    plant_bundle(world, staged(world), tmp_path, own_digest=True)
+    assert "served answers differ from the model's" in refused(world)
 
 
 def test_a_version_with_another_contract_is_refused(

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ... import journal, lifecycle, lock, promote_model, promotion, registry
+from ... import bundle, journal, lifecycle, lock, promote_model, promotion, registry
 from ...errors import ConflictError, GateError, ProjectError, RegistryError
 from ...lifecycle import Move, Store
 from .conftest import DyingClient, Killed, World
@@ -239,7 +239,7 @@ def test_rollback_verifies_that_its_target_loads_before_it_moves(
     def refuse(_folder: Path) -> None:
         raise RegistryError("it does not load")
 
-    monkeypatch.setattr(promotion, "load_model", refuse)
+    monkeypatch.setattr(bundle, "load", refuse)
     with pytest.raises(RegistryError, match="does not load"):
         world.command("rollback")
     assert world.stages()["production"] == current

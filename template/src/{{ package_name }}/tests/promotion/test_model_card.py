@@ -31,6 +31,7 @@ def evidence(*, champion: bool = True) -> dict[str, Any]:
             {"slice": "place=<b>X</b>", "rows": 900, "judged": True, "error": 3.5},
             {"slice": "place=Y", "rows": 3, "judged": False, "error": None},
         ],
+        "bundle": {"sha256": "ef" * 32, "runtime": "native", "note": "why <not>"},
         "provenance": {"git.sha": "0123abc"},
     }
 

@@ -1,0 +1,95 @@
+"""From a trained model to a bundle, if the exported model answers as the trained one does."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+
+from . import bundle, model_format, to_onnx
+from .bundle import Description
+from .contract import CATEGORIES, FEATURES, NUMBERS
+from .errors import ProjectError
+from .frames import model_frame, to_instances
+from .model import Model, predict
+
+PROBED_ROWS = 200
+
+
+class ExportError(ProjectError):
+    """A model could not be exported, or its export answers otherwise."""
+
+
+def export(model: Model, rows: pd.DataFrame, folder: Path) -> Description:
+    """Write the bundle of a model into a folder.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    rows
+        Rows on which the exported model must answer as the trained one does, to
+        `bundle.TOLERANCE`; they are tried with unseen, missing and extreme values as well.
+    folder
+        An empty folder.
+
+    Returns
+    -------
+    Description
+        Its runtime is "onnx", or "native" with the reason in its note.
+    """
+    try:
+        _write_graph(model, rows, folder)
+        description = bundle.describe("onnx")
+    except Exception as error:  # noqa: BLE001 - converters raise many kinds; the model still serves
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        (folder / bundle.GRAPH).unlink(missing_ok=True)
+        model_format.save(model, folder)
+        description = bundle.describe("native", f"not exported to ONNX: {reason}")
+    (folder / bundle.DESCRIPTION).write_text(description.model_dump_json(indent=1) + "\n", "utf-8")
+    return description
+
+
+def _write_graph(model: Model, rows: pd.DataFrame, folder: Path) -> None:
+    """Write the first graph that answers as the model does, or raise why the last one is none."""
+    failure: Exception = ExportError("no conversion is known")
+    for convert in to_onnx.CONVERSIONS:
+        try:
+            _check_and_write(convert(model), model, rows, folder)
+        except Exception as error:  # noqa: BLE001 - converters raise many kinds
+            failure = error
+        else:
+            return
+    raise failure
+
+
+def _check_and_write(
+    graph: onnx.ModelProto, model: Model, rows: pd.DataFrame, folder: Path
+) -> None:
+    onnx.checker.check_model(graph)
+    (folder / bundle.GRAPH).write_bytes(graph.SerializeToString())
+    score = bundle.graph(folder / bundle.GRAPH)
+    for name, probe in probes(model_frame(rows)).items():
+        worst = bundle.differ(score(to_instances(probe)), predict(model, probe))
+        if not worst <= bundle.TOLERANCE:
+            raise ExportError(f"its answers differ by {worst:.2g} on {name}")
+
+
+def probes(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the frame, and parts of it with what serving may send and training may not have had.
+
+    A column whose missing values the model cannot take shows in its own answers, which the
+    exported model then has to share.
+    """
+    some = frame.head(PROBED_ROWS)
+    unseen = dict.fromkeys(CATEGORIES, "never seen")
+    gaps = {c.name: None if c.kind == "category" else np.nan for c in FEATURES if c.nullable}
+    lowest = {c.name: c.at_least if c.at_least is not None else -1e9 for c in FEATURES}
+    highest = {c.name: c.at_most if c.at_most is not None else 1e9 for c in FEATURES}
+    return {
+        "the rows": frame,
+        "unseen categories": some.assign(**unseen),
+        "missing values": some.assign(**gaps),
+        "the least values": some.assign(**{name: float(lowest[name]) for name in NUMBERS}),
+        "the greatest values": some.assign(**{name: float(highest[name]) for name in NUMBERS}),
+    }

@@ -1,0 +1,200 @@
+"""What is served answers as the trained model does, and can do nothing else."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from .. import bundle, export, model_format, to_onnx
+from ..contract import CATEGORIES, FEATURES, NUMBERS, Column
+from ..errors import RegistryError
+from ..frames import model_frame, to_frame, to_instances
+from ..model import Model, predict
+from .conftest import Project
+
+EXACT = 1e-12
+CONVERT = to_onnx.convert
+
+
+@pytest.fixture(scope="module")
+def sample(trained_folder: Path) -> tuple[Model, pd.DataFrame]:
+    """The trained model, and the rows it is judged on."""
+    outputs = trained_folder / "artifacts"
+    rows = pd.read_parquet(outputs / "preprocess" / "holdout.parquet")
+    return model_format.load(outputs / "train"), rows
+
+
+@pytest.fixture(scope="module")
+def folder(sample: tuple[Model, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target: Path = tmp_path_factory.mktemp("bundle")
+    assert export.export(*sample, target) == bundle.describe("onnx")
+    return target
+
+
+@pytest.fixture(scope="module")
+def scorer(folder: Path) -> bundle.Scorer:
+    return bundle.load(folder)
+
+
+def values(column: Column, rows: pd.DataFrame) -> st.SearchStrategy[Any]:
+    """Return values that a column may have: those it had, others, the edges and none."""
+    known = st.sampled_from(sorted(model_frame(rows)[column.name].dropna().unique()))
+    if column.kind == "category":
+        found = known | st.text(max_size=8)
+    else:
+        low = -1e12 if column.at_least is None else column.at_least
+        high = 1e12 if column.at_most is None else column.at_most
+        found = known | st.floats(low, high) | st.sampled_from([low, high])
+    return found | st.none() if column.nullable else found
+
+
+def test_exported_answers_equal_the_models(
+    scorer: bundle.Scorer, sample: tuple[Model, pd.DataFrame]
+) -> None:
+    model, rows = sample
+    instance = st.fixed_dictionaries({c.name: values(c, rows) for c in FEATURES})
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(instance, min_size=20, max_size=60))
+    def compare(instances: list[dict[str, Any]]) -> None:
+        scores = scorer(instances)
+        assert bundle.differ(scores, predict(model, to_frame(instances))) <= EXACT
+
+    compare()
+
+
+def test_an_answer_has_the_same_bits_alone_and_in_any_company(
+    scorer: bundle.Scorer, sample: tuple[Model, pd.DataFrame]
+) -> None:
+    instances = to_instances(model_frame(sample[1]))[:300]
+    together = scorer(instances).tolist()
+    assert [scorer([each])[0] for each in instances] == together
+    parts = [scorer(instances[start : start + 7]) for start in range(0, len(instances), 7)]
+    assert np.concatenate(parts).tolist() == together
+
+
+def test_missing_and_unseen_values_are_answered(scorer: bundle.Scorer) -> None:
+    empty: dict[str, Any] = dict.fromkeys((*CATEGORIES, *NUMBERS))
+    unseen = {**empty, **dict.fromkeys(CATEGORIES, "never seen")}
+    assert np.isfinite(scorer([empty, unseen, {}])).all()
+    assert scorer([]).shape == (0,)
+
+
+def fails(_model: Model) -> onnx.ModelProto:
+    raise TypeError("no such operator\nand more")
+
+
+def differs(model: Model) -> onnx.ModelProto:
+    """Convert as usual, but add to each score."""
+    found = CONVERT(model)
+    found.graph.node[-1].output[0] = "almost"
+    found.graph.initializer.append(helper.make_tensor("off", TensorProto.DOUBLE, [], [1.0]))
+    found.graph.node.append(helper.make_node("Add", ["almost", "off"], [bundle.SCORES]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("converter", "reason"),
+    [(fails, "no such operator"), (differs, "its answers differ by")],
+)
+def test_what_cannot_be_exported_is_served_natively_and_says_why(
+    converter: Callable[[Model], onnx.ModelProto],
+    reason: str,
+    sample: tuple[Model, pd.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, rows = sample
+    monkeypatch.setattr(to_onnx, "CONVERSIONS", (converter,))
+    description = export.export(model, rows, tmp_path)
+    assert description.runtime == "native"
+    assert reason in description.note
+    assert "\n" not in description.note
+    assert not (tmp_path / bundle.GRAPH).exists()
+    loaded, frame = bundle.load(tmp_path), model_frame(rows)
+    assert loaded.description == description
+    assert loaded(to_instances(frame)).tolist() == predict(model, frame).tolist()
+
+
+def changed(folder: Path, target: Path, **changes: object) -> Path:
+    """Copy a bundle with a changed description."""
+    described = json.loads((folder / bundle.DESCRIPTION).read_text())
+    (target / bundle.DESCRIPTION).write_text(json.dumps({**described, **changes}))
+    (target / bundle.GRAPH).write_bytes((folder / bundle.GRAPH).read_bytes())
+    return target
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": 2}, "no bundle that this service reads"),
+        ({"runtime": "pickle"}, "no bundle that this service reads"),
+        ({"code": "print()"}, "no bundle that this service reads"),
+        ({"numbers": ["other"]}, "made for other features"),
+    ],
+    ids=str,
+)
+def test_a_bundle_that_this_code_does_not_know_is_refused(
+    folder: Path, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(RegistryError, match=said):
+        bundle.load(changed(folder, tmp_path, **changes))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", b"\x80\x05cposix\nsystem\n."])
+def test_a_damaged_or_planted_graph_is_refused(
+    folder: Path, tmp_path: Path, content: bytes
+) -> None:
+    target = changed(folder, tmp_path)
+    (target / bundle.GRAPH).write_bytes(content)
+    with pytest.raises(RegistryError, match="is not a graph that can be run"):
+        bundle.load(target)
+    (target / bundle.GRAPH).write_bytes((folder / bundle.GRAPH).read_bytes()[:-100])
+    with pytest.raises(RegistryError):
+        bundle.load(target)
+
+
+def test_a_graph_cannot_read_other_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph may keep its numbers in a file that it names; here that would be anybody's."""
+    target = changed(folder, tmp_path)
+    (tmp_path / "secret").write_bytes(np.float64(7).tobytes())
+    monkeypatch.chdir(tmp_path)
+    graph = onnx.load(folder / bundle.GRAPH)
+    outside = TensorProto(name="outside", data_type=TensorProto.DOUBLE, dims=[1])
+    outside.data_location = TensorProto.EXTERNAL
+    outside.external_data.add(key="location", value="secret")
+    graph.graph.initializer.append(outside)
+    graph.graph.node[-1].output[0] = "almost"
+    graph.graph.node.append(helper.make_node("Add", ["almost", "outside"], [bundle.SCORES]))
+    (target / bundle.GRAPH).write_bytes(graph.SerializeToString())
+    with pytest.raises(RegistryError, match="is not a graph that can be run"):
+        bundle.load(target)
+
+
+def test_a_graph_with_other_inputs_is_refused(folder: Path, tmp_path: Path) -> None:
+    target = changed(folder, tmp_path)
+    one = helper.make_tensor_value_info("x", TensorProto.DOUBLE, [1])
+    two = helper.make_tensor_value_info("y", TensorProto.DOUBLE, [1])
+    same = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [one], [two])
+    graph = helper.make_model(same, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    (target / bundle.GRAPH).write_bytes(graph.SerializeToString())
+    with pytest.raises(RegistryError, match="not what this code sends"):
+        bundle.load(target)
+
+
+def test_the_registered_version_carries_its_bundle(trained: Project) -> None:
+    version = trained.client.get_model_version(
+        trained.version()["name"], trained.version()["version"]
+    )
+    assert version.tags["bundle.runtime"] == "onnx"
+    assert len(version.tags["bundle.sha256"]) == 64

@@ -1,0 +1,78 @@
+"""Boosting is exported exactly, to the last split; other pipelines as far as skl2onnx goes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from .. import bundle, export, model_format, objective
+from ..contract import CATEGORIES, NUMBERS, TARGET
+from ..frames import model_frame, to_instances
+from ..model import Model, predict
+
+
+@pytest.fixture(scope="module")
+def rows(trained_folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(trained_folder / "artifacts" / "preprocess" / "holdout.parquet")
+
+
+def test_values_at_every_threshold_go_the_same_way(
+    trained_folder: Path, rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    model = model_format.load(trained_folder / "artifacts" / "train")
+    export.export(model, rows, tmp_path)
+    scorer, frame = bundle.load(tmp_path), model_frame(rows)
+    trees = [tree.nodes for (tree,) in model.named_steps["estimator"]._predictors]
+    nodes = np.concatenate(trees)
+    splits = nodes[(nodes["is_leaf"] == 0) & (nodes["is_categorical"] == 0)]
+    for column, name in enumerate(NUMBERS, start=len(CATEGORIES)):
+        at = np.unique(splits[splits["feature_idx"] == column]["num_threshold"])
+        edges = np.concatenate([at, np.nextafter(at, -np.inf), np.nextafter(at, np.inf)])
+        probe = pd.concat([frame.head(1)] * len(edges)).assign(**{name: edges})
+        if len(probe):
+            scores, answers = scorer(to_instances(probe)), predict(model, probe)
+            assert bundle.differ(scores, answers) <= 1e-12
+
+
+def pipeline(estimator: Any) -> Model:
+    """Return an untrained pipeline of the usual parts around an estimator."""
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    categories = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    columns = ColumnTransformer(
+        [("categories", categories, CATEGORIES), ("numbers", numbers, NUMBERS)]
+    )
+    return make_pipeline(columns, estimator)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "runtime"),
+    [
+        (LinearRegression(), "onnx"),
+        (HistGradientBoostingRegressor(max_iter=5), "onnx"),
+        (HistGradientBoostingRegressor(loss="poisson", max_iter=5), "native"),
+        (RandomForestRegressor(5, max_depth=3, random_state=0), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_pipelines_are_exported_or_served_natively(
+    estimator: Any,
+    runtime: str | None,
+    rows: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A forest may lose rows to rounding at its thresholds; then its own answers must be served."""
+    target = rows[TARGET.name].to_numpy(np.float64)
+    model = pipeline(estimator).fit(model_frame(rows), target - target.min())
+    monkeypatch.setattr(objective, "answer", lambda fitted, frame: fitted.predict(frame))
+    monkeypatch.setattr(model_format, "save", lambda *_: None)
+    description = export.export(model, rows, tmp_path)
+    assert runtime in {None, description.runtime}, description.note
