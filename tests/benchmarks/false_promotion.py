@@ -19,6 +19,7 @@ and its own gate judges, on its own holdout. Three experiments, each over SEEDS
 
 import importlib
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -64,8 +65,9 @@ class Project:
         model_module = self.module("model")
         config = self.module("config").load("model", model_module.ModelConfig)
         config = config.model_copy(update={"seed": seed})
-        progress = self.module("progress").TrainingProgress(Path("unused"))
-        model = self.module("train").train(rows, self.splits.validation, config, progress)
+        with tempfile.TemporaryDirectory() as checkpoint:  # of this fit alone
+            progress = self.module("progress").TrainingProgress(Path(checkpoint))
+            model = self.module("train").train(rows, self.splits.validation, config, progress)
         features = self.module("frames").model_frame(self.splits.holdout)
         predicted: Values = model_module.predict(model, features)
         return predicted

@@ -76,7 +76,7 @@ class Budgets(Section):
     latency_ms: float = Field(
         gt=0, description="best time of several predictions of one row, which load does not blur"
     )
-    size_mb: float = Field(gt=0, description="all files of the version")
+    size_mb: float = Field(gt=0, description="all files of the bundle that is served")
 
 
 class GatesConfig(Section):
