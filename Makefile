@@ -5,7 +5,7 @@ ANSWERS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format snapshots clean
+.PHONY: help demo test quick lint format snapshots release clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ format: .venv/.installed ## rewrite the code in the repository's format
 
 snapshots: .venv/.installed ## record the trees of files that the answers render
 	$(BIN)/pytest tests/test_trees.py --rewrite-snapshots
+
+release: .venv/.installed ## check a release, record it with APPLY=1 (VERSION=0.2.0 COMMIT=HEAD)
+	@$(BIN)/python scripts/release.py $(VERSION) --commit $(or $(COMMIT),HEAD) $(if $(APPLY),--apply)
 
 clean: ## remove the environment and the caches
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

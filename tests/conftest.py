@@ -19,6 +19,8 @@ from matrix import MATRIX, Answers, complete, label
 from package_index import environment
 from questions import TEMPLATE
 
+pytest_plugins = ["later"]
+
 NEXT = "99.99.99"
 RELEASES = Path(__file__).with_name("releases.toml")
 Render = Callable[..., Path]
@@ -124,6 +126,23 @@ def copy_of(render: Render, tmp_path: Path) -> Render:
 
     def copied(**answers: str) -> Path:
         return Path(shutil.copytree(render(**answers), tmp_path / "project"))
+
+    return copied
+
+
+@pytest.fixture
+def released(copier_template: Path, shared: Path, tmp_path: Path) -> Callable[[str, Answers], Path]:
+    """Return a function from a version and answers to a committed render of one's own."""
+
+    def copied(version: str, answers: Answers) -> Path:
+        def build(target: Path) -> None:
+            render_to(copier_template, target, answers, version)
+            git(target, "init", "--quiet", "--initial-branch=main")
+            git(target, "add", "--all")
+            git(target, "commit", "--quiet", "--message", "As rendered")
+
+        rendered = once(shared / f"released-{version}-{label(answers)}", build)
+        return Path(shutil.copytree(rendered, tmp_path / "project"))
 
     return copied
 

@@ -63,7 +63,7 @@ def test_question_says_its_consequence(name: str) -> None:
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_question_has_choices_or_a_validator(name: str) -> None:
-    assert bool(choices(QUESTIONS[name])) != bool(QUESTIONS[name].get("validator"))
+    assert choices(QUESTIONS[name]) or QUESTIONS[name].get("validator")
 
 
 @pytest.mark.parametrize("name", CHOICES)

@@ -95,8 +95,9 @@ def test_there_are_no_stray_blanks(project: Path) -> None:
     assert [n for n, t in prose(project).items() if "\n\n\n" in t or t.startswith("\n")] == []
 
 
-def test_only_documents_and_the_answers_file_mention_copier(project: Path) -> None:
-    files = {n: t for n, t in texts(project).items() if n != ANSWERS_FILE and n[-3:] != ".md"}
+def test_only_documents_and_what_updates_mention_copier(project: Path) -> None:
+    updating = {ANSWERS_FILE, "pyproject.toml", "renovate.json", "scripts/template.py"}
+    files = {n: t for n, t in texts(project).items() if n not in updating and n[-3:] != ".md"}
     assert found(r"(?i)\b(copier|jinja)\b", files) == []
 
 

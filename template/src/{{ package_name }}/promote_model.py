@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
-from . import registry, tracking
+from . import hooks, registry, tracking
 from .errors import GateError, run_command
 from .promotion import COMMANDS, open_store
 from .promotion_output import SHOW, terminal
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(result, indent=2))
     else:
         SHOW[chosen.command](result, terminal())
+    if result.get("moved"):
+        hooks.after_move(result["stage"], result["version"])
     return GateError.exit_code if result.get("passed") is False else 0
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from . import config, stages, tracking
+from . import config, hooks, stages, tracking
 from .errors import ConfigError, DataError, run_command
 from .model import ModelConfig
 from .pipeline import NAMES, SPLITS, Pipeline
@@ -30,6 +30,7 @@ def run(pipeline: Pipeline, *, first: str, last: str, force: bool, console: Cons
             started = time.perf_counter()
             if stale:
                 stages.execute(stage, mark, pipeline.root)
+                hooks.after_stage(stage.name, pipeline.root / stage.name)
             took = f"{time.perf_counter() - started:5.1f} s" if stale else "unchanged"
             console.print(f"  {stage.name:<12}{took:>10}", highlight=False)
 

@@ -12,7 +12,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from .. import config, digests, frames, pipeline, run_pipeline, stages
+from .. import config, digests, frames, hooks, pipeline, run_pipeline, stages
 from ..contract import NUMBERS
 from ..errors import TERMINATED, terminate
 from ..settings import PACKAGE
@@ -88,6 +88,17 @@ def test_validation_is_repeated_when_the_schema_changes(trained: Project) -> Non
     ingest = trained.pipeline().stages()[0]
     names = {path.name for path in stages.source_files(ingest.modules)}
     assert {"data.py", "schema.py", "contract.py", "frames.py"} <= names
+
+
+def test_each_stage_that_ran_is_followed_by_the_hook(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed: list[tuple[str, Path]] = []
+    monkeypatch.setattr(hooks, "after_stage", lambda *given: followed.append(given))
+    assert run_pipeline.main(["--from", "evaluate", "--to", "evaluate"]) == 0
+    assert followed == []
+    assert run_pipeline.main(["--from", "evaluate", "--to", "evaluate", "--force"]) == 0
+    assert followed == [("evaluate", project.outputs / "evaluate")]
 
 
 def test_the_same_seed_and_data_give_the_same_metrics(project: Project) -> None:

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ... import bundle, journal, lifecycle, lock, promote_model, promotion, registry
+from ... import bundle, hooks, journal, lifecycle, lock, promote_model, promotion, registry
 from ...errors import ConflictError, GateError, ProjectError, RegistryError
 from ...lifecycle import Move, Store
 from .conftest import DyingClient, Killed, World
@@ -243,6 +243,20 @@ def test_rollback_verifies_that_its_target_loads_before_it_moves(
     with pytest.raises(RegistryError, match="does not load"):
         world.command("rollback")
     assert world.stages()["production"] == current
+
+
+def test_each_move_is_followed_by_the_hook(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = world.register()
+    followed: list[tuple[str, str]] = []
+    monkeypatch.setattr(hooks, "after_move", lambda *given: followed.append(given))
+    monkeypatch.setattr(promote_model, "open_store", lambda _settings: world.store)
+    promote_model.main(["promote", "--to", "staging", "--dry-run"])
+    assert followed == []
+    promote_model.main(["promote", "--to", "staging"])
+    assert followed == [("staging", number)]
+    assert "staging" in capsys.readouterr().out
 
 
 def test_dry_runs_change_nothing(world: World) -> None:
