@@ -146,8 +146,10 @@ def mean_test(days: Days, scores: Values) -> Outcome:
 def shape_test(days: Days) -> Outcome:
     """Test whether the shares of the bins differ in any way.
 
-    Pearson's two-sample chi-square, divided by the mean design effect (Rao and Scott 1981), with
-    an F reference for how well that is known (Thomas and Rao 1987).
+    Pearson's two-sample chi-square with the second-order correction for design effects, and an F
+    reference for how well those are known (Rao and Scott 1981, Thomas and Rao 1987). All that days
+    add is taken to lie in one direction, as a day that shifts everything would have it: the most
+    cautious reading of the mean effect.
     """
     reference, current = days.windows
     bins = len(reference)
@@ -158,10 +160,12 @@ def shape_test(days: Days) -> Outcome:
     squared = ((current / m - reference / n) ** 2 / pooled).sum() / (1 / n + 1 / m)
     factors, degrees = design_effects(days, np.eye(bins))
     weights = (1 - pooled) / (bins - 1)
-    factor = max(float(weights @ factors), 1.0)
-    freedom = (bins - 1) * float(degrees.min())
-    statistic = float(squared / factor)
-    return Outcome(statistic, float(special.fdtrc(bins - 1, freedom, statistic / (bins - 1))))
+    excess = (bins - 1) * max(float(weights @ factors) - 1, 0.0)
+    total, squares = bins - 1 + excess, bins - 2 + (1 + excess) ** 2
+    freedom = total**2 / squares
+    statistic = float(squared / (squares / total))
+    p = special.fdtrc(freedom, float(degrees.min()), statistic / freedom)
+    return Outcome(statistic, float(p))
 
 
 def rate_test(current: float, m: float, reference: float, n: float, factor: float = 1.0) -> float:
