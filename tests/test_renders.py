@@ -1,6 +1,7 @@
 """Each combination of answers renders files that are well-formed, quiet and clean."""
 
 import ast
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import Render, once
 from matrix import Answers
 from questions import TEMPLATE
 
@@ -107,24 +109,51 @@ def test_answers_are_recorded(project: Path, answers: Answers) -> None:
     assert {"_commit", "_src_path"} <= recorded.keys()
 
 
+def findings(project: Path, words: list[str], shared: Path, **variables: str) -> str:
+    """Return what a checker says of a project; those with the same Python are checked once.
+
+    A checker reads the Python, its own settings and the oldest Python that is supported: nothing
+    else in the project can change its answer.
+    """
+    settings = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
+    read = [words, texts(project, ".py"), settings["project"]["requires-python"], settings["tool"]]
+    key = hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:16]
+
+    def check(target: Path) -> None:
+        done = subprocess.run(
+            words, cwd=project, env={**os.environ, **variables}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        target.mkdir()
+        said = f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        (target / "said").write_text(said if done.returncode else "", encoding="utf-8")
+
+    return (once(shared / f"checked-{key}", check) / "said").read_text("utf-8")
+
+
 @pytest.mark.parametrize("command", [["format", "--check"], ["check"]], ids=" ".join)
-def test_ruff_finds_nothing(project: Path, command: list[str]) -> None:
+def test_ruff_finds_nothing(project: Path, command: list[str], shared: Path) -> None:
     words = [sys.executable, "-m", "ruff", *command, "--no-cache", "."]
-    done = subprocess.run(words, cwd=project, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert findings(project, words, shared) == ""
 
 
 def test_mypy_finds_nothing(
     project: Path, answers: Answers, tools: Callable[[str], Path], shared: Path
 ) -> None:
     framework = answers["framework"]
-    python = tools(framework) / ".venv" / "bin" / "python"
-    done = subprocess.run(
-        [python, "-m", "mypy"],
-        cwd=project,
-        env={**os.environ, "MYPY_CACHE_DIR": str(shared / f"mypy-{framework}")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = [str(tools(framework) / ".venv" / "bin" / "python"), "-m", "mypy"]
+    cache = str(shared / f"mypy-{framework}")
+    assert findings(project, words, shared, MYPY_CACHE_DIR=cache) == ""
+
+
+def test_findings_are_told_of_each_project_with_the_same_python(
+    copy_of: Render, shared: Path
+) -> None:
+    project = copy_of()
+    words = [sys.executable, "-m", "ruff", "check", "--no-cache", "."]
+    assert findings(project, words, shared) == ""
+    (project / "src" / "flight_delays" / "unused.py").write_text('"""It."""\n\nimport os\n')
+    first = findings(project, words, shared)
+    assert "unused.py" in first
+    (project / "README.md").write_text("another text, the same Python\n")
+    assert findings(project, words, shared) == first
