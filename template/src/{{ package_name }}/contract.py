@@ -88,3 +88,12 @@ TARGET = columns(Target)[0]
 def example() -> dict[str, Any]:
     """Return the instance that the schema's examples make."""
     return {column.name: column.example for column in FEATURES}
+
+
+def __getattr__(name: str) -> Any:
+    """Return what release 0.1.0 had here, for stage files written then; it is in frames.py now."""
+    if name not in {"model_frame", "to_frame", "validate"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import frames
+
+    return getattr(frames, name)

@@ -154,3 +154,10 @@ def test_a_schema_that_cannot_be_derived_from_says_what_to_write() -> None:
         contract.columns(Odd)
     with pytest.raises(ConfigError, match=r"step has the constraint .* use ge, gt, le, lt"):
         contract.columns(Stepped)
+
+
+@pytest.mark.parametrize("name", ["model_frame", "to_frame", "validate"])
+def test_stage_files_of_the_first_release_find_what_they_import(name: str) -> None:
+    assert getattr(contract, name) is getattr(frames, name)
+    with pytest.raises(AttributeError, match="no attribute 'frame'"):
+        _ = contract.frame

@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from .. import bundle, export, model_format, objective
+from .. import bundle, export, model_format
 from ..contract import CATEGORIES, NUMBERS, TARGET
 from ..frames import model_frame, to_instances
 from ..model import Model, predict
@@ -72,7 +72,7 @@ def test_other_pipelines_are_exported_or_served_natively(
     """A forest may lose rows to rounding at its thresholds; then its own answers must be served."""
     target = rows[TARGET.name].to_numpy(np.float64)
     model = pipeline(estimator).fit(model_frame(rows), target - target.min())
-    monkeypatch.setattr(objective, "answer", lambda fitted, frame: fitted.predict(frame))
+    monkeypatch.setattr(export, "predict", lambda fitted, frame: fitted.predict(frame))
     monkeypatch.setattr(model_format, "save", lambda *_: None)
     description = export.export(model, rows, tmp_path)
     assert runtime in {None, description.runtime}, description.note
