@@ -12,6 +12,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ OFFLINE = Path(__file__).parent / "inside" / "offline.py"
 PACKAGE = "flight_delays"
 START_SECONDS = 180
 STOP_SECONDS = 30
+SERVING_BYTES = 180e6  # without the bytecode
+SERVING_PACKAGES = 28
+NOT_SERVED = {"mlflow", "mlflow_skinny", "onnx", "pandas", "pyarrow", "scikit_learn", "torch"}
 STAGES = ("ingest", "preprocess", "train", "evaluate", "register")
 FLIGHT = {
     "carrier": "UA", "origin": "EWR", "dest": "SFO", "weekday": 5, "departure_minute": 1065,
@@ -136,26 +140,37 @@ def promoted(trained: tuple[Executed, str]) -> Executed:
     return project
 
 
-@pytest.fixture(scope="module")
-def service(promoted: Executed) -> Iterator[Service]:
-    """Run `make serve` on a free port until the last test of the project is done."""
+@contextmanager
+def running(project: Executed, words: list[str], log: Path, **variables: str) -> Iterator[Service]:
+    """Run a command that serves, on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = promoted.path.parent / "serve.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            ["make", "serve"], cwd=promoted.path, env={**promoted.variables, "PORT": str(port)},
+            words, cwd=project.path, env={**project.variables, **variables, "PORT": str(port)},
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    running = Service(process, f"http://127.0.0.1:{port}", log)
+    service = Service(process, f"http://127.0.0.1:{port}", log)
     try:
-        running.wait()
-        yield running
+        service.wait()
+        yield service
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def service(promoted: Executed) -> Iterator[Service]:
+    """Run `make serve` until the last test of the project is done."""
+    with running(promoted, ["make", "serve"], promoted.path.parent / "serve.log") as started:
+        yield started
+
+
+def as_exported(offline: list[float]) -> Any:
+    """Return what answers equal, within the tolerance that registration held the export to."""
+    return pytest.approx(offline, rel=1e-5, abs=1e-5)
 
 
 def test_project_lints(installed: Executed) -> None:
@@ -199,7 +214,7 @@ def test_served_predictions_equal_the_offline_ones(promoted: Executed, service: 
     answer = service.get("/predict", {"instances": INSTANCES})
     assert answer["model"] == {"name": PACKAGE, "version": "1"}
     assert len(answer["predictions"]) == len(INSTANCES)
-    assert answer.get("probabilities", answer["predictions"]) == offline
+    assert answer.get("probabilities", answer["predictions"]) == as_exported(offline)
     assert len(set(offline)) > len(INSTANCES) / 4
 
 
@@ -217,6 +232,49 @@ def test_service_stops_when_told(service: Service) -> None:
     assert "Traceback" not in said
     with pytest.raises(OSError, match="refused"):
         service.get("/healthz")
+
+
+@pytest.fixture(scope="module")
+def serving_environment(promoted: Executed) -> Path:
+    """Install what a service needs and nothing else, as an image would."""
+    place = promoted.path.parent / "serving"
+    words = ["uv", "sync", "--quiet", "--frozen", "--no-default-groups", "--compile-bytecode"]
+    promoted.run("env", f"UV_PROJECT_ENVIRONMENT={place}", *words)
+    return place
+
+
+def test_serving_environment_is_small(serving_environment: Path) -> None:
+    (packages,) = serving_environment.glob("lib/python*/site-packages")
+    sizes = [path.stat().st_size for path in packages.rglob("*") if path.suffix != ".pyc"]
+    assert sum(sizes) < SERVING_BYTES
+    names = {path.name.partition("-")[0] for path in packages.glob("*.dist-info")}
+    assert len(names) <= SERVING_PACKAGES, names
+    assert names.isdisjoint(NOT_SERVED)
+
+
+def test_a_bundle_is_served_without_registry_or_training_libraries(
+    promoted: Executed, serving_environment: Path
+) -> None:
+    promoted.run("make", "bundle")
+    python = [str(serving_environment / "bin/python"), "-m", f"{PACKAGE}.serving"]
+    nowhere = {"MODEL_BUNDLE": "bundle", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    offline = json.loads(promoted.python(str(OFFLINE), PACKAGE, given=json.dumps(INSTANCES)))
+    log = promoted.path.parent / "bundle.log"
+    with running(promoted, python, log, **nowhere) as service:
+        answer = service.get("/predict", {"instances": INSTANCES})
+        mapped = Path(f"/proc/{service.process.pid}/maps").read_text()
+    assert answer.get("probabilities", answer["predictions"]) == as_exported(offline)
+    assert not any(f"/{name}/" in mapped for name in NOT_SERVED)
+
+
+def test_service_withstands_faults(promoted: Executed) -> None:
+    """Registry, files, disks, clients and workers fail; answers stay right."""
+    target = promoted.path / "src" / PACKAGE / "tests/serving"
+    shutil.copytree(OFFLINE.with_name("serving"), target)
+    try:
+        assert " passed" in promoted.run("make", "test", f"ARGS={target}")
+    finally:
+        shutil.rmtree(target)
 
 
 def test_projects_own_tests_pass(promoted: Executed) -> None:

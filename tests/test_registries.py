@@ -3,6 +3,7 @@
 A project's own promotion tests run unchanged; TEST_TRACKING_URI points them elsewhere.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -61,7 +62,34 @@ def test_promotion_holds_on_postgres(installed: Installed) -> None:
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
 
 
-def test_promotion_holds_over_mlflows_server(installed: Installed) -> None:
+@pytest.fixture(scope="module")
+def registry(installed: Installed) -> Iterator[str]:
+    """Run MLflow's server beside the project."""
     with mlflow_server(installed.database, installed.folder, installed.variables) as address:
-        done = installed.promotion_tests(address)
+        yield address
+
+
+def test_a_bundle_is_fetched_over_mlflows_server(installed: Installed, registry: str) -> None:
+    """The service's own reading of the REST API is held against the server that defines it."""
+    variables = {**installed.variables, "MLFLOW_TRACKING_URI": registry}
+    for words in (["make", "run"], ["make", "promote"], ["make", "bundle"]):
+        done = subprocess.run(
+            words,
+            cwd=installed.folder / "project",
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+    fetched = installed.folder / "project/bundle"
+    record = json.loads((fetched / "version.json").read_text())
+    registered = json.loads(
+        (installed.folder / "project/artifacts/register/version.json").read_text()
+    )
+    assert (record["version"], record["sha256"]) == (registered["version"], registered["sha256"])
+
+
+def test_promotion_holds_over_mlflows_server(installed: Installed, registry: str) -> None:
+    done = installed.promotion_tests(registry)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr

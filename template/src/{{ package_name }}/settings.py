@@ -1,8 +1,9 @@
 """Settings of the environment: where things are and which model to use. .env.example lists them."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import ConfigError
@@ -43,6 +44,31 @@ class Settings(BaseSettings):
     prediction_log_sample: float = Field(
         1.0, ge=0, le=1, description="the fraction of requests whose predictions are logged"
     )
+    max_waiting: int = Field(256, ge=1, description="the most requests answered at once")
+    request_seconds: float = Field(
+        10.0, gt=0, description="how long a request may wait for its turn"
+    )
+    model_bundle: Path | None = Field(
+        None, description="a folder that `make bundle` made, to serve without a registry"
+    )
+    reload_seconds: float = Field(
+        30.0, ge=0, description="how often to look for another version; 0 is never"
+    )
+    workers: int = Field(1, ge=1, le=64, description="how many processes answer")
+    api_keys: SecretStr | None = Field(
+        None, description="keys, separated by commas, of which predictions ask for one"
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="the secret of the registry's webhook to /hooks/registry"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least the service logs; requests are info"
+    )
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the API keys."""
+        given = self.api_keys.get_secret_value() if self.api_keys else ""
+        return tuple(key.strip() for key in given.split(",") if key.strip())
 
 
 def load() -> Settings:

@@ -1,48 +1,61 @@
-"""The model a service answers with: fetched, checked and tried once, then only called."""
+"""What happens to a request for predictions, whichever route it came by."""
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from fastapi import HTTPException, Request
 
-from .. import registry, tracking
-from ..contract import example
-from ..errors import RegistryError
-from ..frames import to_frame
-from ..model import Model, predict
-from ..model_format import load
+from ..contract import FEATURES
 from ..settings import Settings
+from . import observe
+from .answer import PredictResponse, answer, count
+from .batcher import Batcher, LateError, ModelError, Served
+from .guard import Room, check_key, overloaded
+from .prediction_log import open_log
+from .request import Parser, read_body
+
+NULLABLE = [column.name for column in FEATURES if column.nullable]
+Rows = list[dict[str, Any]]
 
 
-@dataclass(frozen=True)
 class Predictor:
-    """A loaded model and the version it is."""
+    """Admits, reads, holds against the contract, scores in a batch, counts and logs."""
 
-    model: Model
-    version: registry.Version
+    def __init__(self, current: Callable[[], Served], settings: Settings) -> None:
+        self.parser = Parser(settings.max_instances)
+        self._limit = settings.max_body_bytes
+        self._keys = settings.keys()
+        self._room = Room(settings)
+        self._batcher = Batcher(current, settings.request_seconds)
+        self._log = open_log(settings)
+        self._dropped = 0
 
-    def __call__(self, instances: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        """Return one score per instance, shape (instances,)."""
-        return predict(self.model, to_frame(instances))
+    async def __call__(self, request: Request, read: Callable[[bytes], Rows]) -> PredictResponse:
+        """Return the answer for the instances that `read` finds in the body.
 
+        Raises
+        ------
+        HTTPException
+            4xx for what the client can mend, 503 where there is no room, 500 where the model fails.
+        """
+        check_key(request, self._keys)
+        with self._room.take(request):
+            instances = read(await read_body(request, self._limit))
+            try:
+                scores, served = await self._batcher.score(instances)
+            except LateError:
+                raise overloaded("deadline") from None
+            except ModelError:
+                raise HTTPException(500, "the model gave no number for an instance") from None
+        self._log.write(request.state.request_id, served.release.version, instances, scores)
+        count(scores)
+        self._count(instances)
+        return answer(scores, served.release)
 
-def load_predictor(settings: Settings) -> Predictor:
-    """Resolve the configured alias to a version, fetch that version and predict with it once.
-
-    Raises
-    ------
-    RegistryError
-        There is no such version, or its files are not the registered ones or do not predict.
-    """
-    client = tracking.connect(settings)
-    with tracking.explained(settings.mlflow_tracking_uri):
-        version = registry.resolve(client, settings.model_name, settings.model_stage)
-        with tempfile.TemporaryDirectory() as folder:
-            predictor = Predictor(load(registry.fetch(version, Path(folder))), version)
-    if not np.isfinite(predictor([example()])).all():
-        raise RegistryError(f"version {version.number} predicts no number for the schema's example")
-    return predictor
+    def _count(self, instances: Rows) -> None:
+        for name in NULLABLE:
+            if missing := sum(instance[name] is None for instance in instances):
+                observe.MISSING.labels(name).inc(missing)
+        if self._log.dropped > self._dropped:
+            observe.DROPPED.inc(self._log.dropped - self._dropped)
+            self._dropped = self._log.dropped

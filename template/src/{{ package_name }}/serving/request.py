@@ -1,5 +1,8 @@
 """What a client may send: bodies are bounded, parsed and held against the schema here."""
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from annotated_types import Len
@@ -34,19 +37,104 @@ class Instance(Features):
         return value
 
 
-def request_model(max_instances: int) -> type[BaseModel]:
+def request_model(instance: Any, max_instances: int) -> type[BaseModel]:
     """Return the model of a request body, for at most so many instances."""
     return create_model(
         "PredictRequest",
         __config__=ConfigDict(
             extra="forbid", json_schema_extra={"example": {"instances": [example()]}}
         ),
-        instances=(Annotated[list[Instance], Len(1, max_instances)], ...),
+        instances=(Annotated[list[instance], Len(1, max_instances)], ...),
     )
 
 
+class Parser:
+    """Turns what clients send into instances.
+
+    The schema's own class is tried first, because it runs in native code alone; what it refuses is
+    looked at again by `Instance`, which accepts whole numbers in either notation.
+    """
+
+    def __init__(self, max_instances: int) -> None:
+        self.model = request_model(Instance, max_instances)
+        self._patient: TypeAdapter[Any] = TypeAdapter(self.model)
+        self._quick: TypeAdapter[Any] = TypeAdapter(request_model(Features, max_instances))
+
+    def body(self, body: bytes) -> list[dict[str, Any]]:
+        """Return the instances in the body of a request.
+
+        Raises
+        ------
+        HTTPException
+            400 if the body is not JSON, 422 with the offending fields if it breaks the schema.
+        """
+        try:
+            instances = self._quick.validate_json(body).instances
+        except ValidationError:
+            with refused():
+                instances = self._patient.validate_json(body).instances
+        refuse_repeated(body, 1 + sum(len(each.model_fields_set) for each in instances))
+        return [vars(instance) for instance in instances]
+
+    def records(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return the instances in records that were read from JSON already; raises as `body`."""
+        with refused():
+            instances = self._patient.validate_python({"instances": records}).instances
+        return [vars(instance) for instance in instances]
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Turn what the schema objects to into an answer."""
+    try:
+        yield
+    except ValidationError as error:
+        # The rejected values are left out: they may be secret, huge, or not valid JSON (NaN).
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        status = 400 if problems[0]["type"] == "json_invalid" else 422
+        raise HTTPException(
+            status, [_shortened(each) for each in problems[:MOST_PROBLEMS]]
+        ) from None
+
+
+def _shortened(problem: ErrorDetails) -> dict[str, Any]:
+    """Cut what the client made up, such as the name of a field that does not exist."""
+    place = [part[:LONGEST_NAME] if isinstance(part, str) else part for part in problem["loc"]]
+    return {"type": problem["type"], "loc": place, "msg": problem["msg"]}
+
+
+def refuse_repeated(body: bytes, names: int = -1) -> None:
+    """Refuse a body in which an object names a field twice: readers differ in which one counts.
+
+    There is one colon per name, and any others are in texts: where the number of colons is that of
+    the names that were read, none was repeated, and the slow look is saved.
+
+    Raises
+    ------
+    HTTPException
+        422, with the name.
+    """
+    if body.count(b":") != names:
+        json.loads(body, object_pairs_hook=_once, parse_int=str, parse_float=str)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            problem = {"type": "repeated", "loc": [name[:LONGEST_NAME]], "msg": "Field given twice"}
+            raise HTTPException(422, [problem])
+        seen.add(name)
+
+
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body, or answer 413 as soon as it is longer than `limit` bytes."""
+    """Return the body of a request; a client that takes its time over it is cut off below.
+
+    Raises
+    ------
+    HTTPException
+        413 as soon as it is longer than `limit` bytes.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -55,29 +143,3 @@ async def read_body(request: Request, limit: int) -> bytes:
                 413, f"the body is larger than {limit:,} bytes; send fewer instances"
             )
     return bytes(body)
-
-
-def parse(adapter: TypeAdapter[Any], body: bytes) -> list[dict[str, Any]]:
-    """Return the instances in a body.
-
-    Raises
-    ------
-    HTTPException
-        400 if the body is not JSON, 422 with the offending fields if it breaks the schema.
-    """
-    try:
-        instances: list[Instance] = adapter.validate_json(body).instances
-    except ValidationError as error:
-        # The rejected values are left out: they may be secret, huge, or not valid JSON (NaN).
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        status = 400 if problems[0]["type"] == "json_invalid" else 422
-        raise HTTPException(
-            status, [_shortened(each) for each in problems[:MOST_PROBLEMS]]
-        ) from None
-    return [instance.model_dump() for instance in instances]
-
-
-def _shortened(problem: ErrorDetails) -> dict[str, Any]:
-    """Cut what the client made up, such as the name of a field that does not exist."""
-    place = [part[:LONGEST_NAME] if isinstance(part, str) else part for part in problem["loc"]]
-    return {"type": problem["type"], "loc": place, "msg": problem["msg"]}

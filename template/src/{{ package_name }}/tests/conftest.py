@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from .. import config, pipeline, run_pipeline, tracking
 from ..errors import run_command
 from ..model import ModelConfig
-from ..serving.app import create_app
-from ..serving.predictor import load_predictor
+from ..serving.app import application
+from ..serving.board import Board, publish_first
 from ..settings import ROOT, Settings
 
 ROWS = 1500
@@ -52,6 +52,11 @@ class Project:
         """The version that the last run registered."""
         found: dict[str, str] = json.loads((self.outputs / "register/version.json").read_text())
         return found
+
+    def promote(self) -> None:
+        """Put the last version into production, past the gates."""
+        name, number = self.settings.model_name, self.version()["version"]
+        self.client.set_registered_model_alias(name, "production", number)
 
     def pipeline(self, *overrides: str) -> pipeline.Pipeline:
         """The pipeline over its configuration."""
@@ -129,11 +134,17 @@ def project(trained_folder: Path, tmp_path: Path) -> Iterator[Project]:
 def service(trained_folder: Path) -> Iterator[TestClient]:
     """The trained project's service, with its version in production."""
     with standing_in(trained_folder) as project:
-        settings = project.settings
-        number = project.version()["version"]
-        project.client.set_registered_model_alias(settings.model_name, "production", number)
-        app = create_app(load_predictor(settings), settings)
-    with TestClient(app, raise_server_exceptions=False) as client:
+        project.promote()
+        with client_of(project.settings, trained_folder / "service") as client:
+            yield client
+
+
+@contextmanager
+def client_of(settings: Settings, folder: Path) -> Iterator[TestClient]:
+    """Start a service in this process; give a client of it."""
+    board = Board(None)
+    publish_first(settings, board, folder)
+    with TestClient(application(settings, board, folder)) as client:
         yield client
 
 

@@ -2,19 +2,27 @@
 
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from .. import model_format
+from ..bundle import TOLERANCE, differ
 from ..contract import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS, example
 from ..frames import model_frame
 from ..model import predict
-from ..settings import PACKAGE
-from .conftest import Project
+from ..serving import v2
+from ..serving.guard import Room
+from ..settings import PACKAGE, Settings
+from .conftest import Project, client_of
 
 REQUIRED = [column.name for column in FEATURES if not column.nullable]
 SECRET = "s3cret-value"  # noqa: S105
@@ -34,15 +42,19 @@ def scores(answer: dict[str, Any]) -> list[float]:
     return found
 
 
-def test_served_predictions_equal_offline_ones(service: TestClient, trained: Project) -> None:
-    rows = trained.pipeline().split("holdout").head(200)
-    offline = predict(model_format.load(trained.outputs / "train"), model_frame(rows))
-    records = [
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows as a client would send them."""
+    return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in rows[FEATURE_NAMES].to_dict("records")
     ]
-    answer = ask(service, *records)
-    assert scores(answer) == offline.tolist()
+
+
+def test_served_predictions_equal_offline_ones(service: TestClient, trained: Project) -> None:
+    rows = trained.pipeline().split("holdout").head(200)
+    offline = predict(model_format.load(trained.outputs / "train"), model_frame(rows))
+    answer = ask(service, *records(rows))
+    assert differ(np.array(scores(answer)), offline) < TOLERANCE
     assert len(answer["predictions"]) == len(rows)
     version = trained.version()
     assert answer["model"] == {"name": version["name"], "version": version["version"]}
@@ -141,6 +153,151 @@ def test_a_number_too_large_for_any_machine_is_refused(service: TestClient) -> N
                 f'"{name}": 0'.encode(), f'"{name}": 1'.encode() + b"0" * digits
             )
             assert service.post("/predict", content=body).status_code in {400, 422}
+
+
+REPEATED = one().replace(b"[{", b'[{"%s": null, ' % FEATURE_NAMES[-1].encode())
+
+
+@pytest.mark.parametrize("body", [REPEATED, b'{"instances": [], ' + one()[1:]])
+def test_a_field_given_twice_is_refused(service: TestClient, body: bytes) -> None:
+    assert service.post("/predict", content=body).status_code == 422
+
+
+def test_a_colon_in_a_text_is_no_field(service: TestClient) -> None:
+    assert ask(service, {**example(), CATEGORIES[0]: "a:b"})["predictions"]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(FEATURE_NAMES), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    route=st.sampled_from(["/predict", f"/v2/models/{PACKAGE}/infer"]),
+    body=st.binary(max_size=200)
+    | anything.map(json.dumps).map(str.encode)
+    | st.fixed_dictionaries(
+        {"instances": st.lists(st.dictionaries(st.sampled_from(FEATURE_NAMES), anything))}
+    )
+    .map(json.dumps)
+    .map(str.encode)
+    | st.fixed_dictionaries(
+        {
+            "inputs": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "name": anything,
+                        "shape": anything,
+                        "datatype": st.sampled_from(["FP64", "BYTES"]),
+                        "data": anything,
+                    }
+                )
+            )
+        }
+    )
+    .map(json.dumps)
+    .map(str.encode),
+)
+def test_malformed_bodies_get_only_4xx(service: TestClient, route: str, body: bytes) -> None:
+    assert 400 <= service.post(route, content=body).status_code < 500
+
+
+def inferred(service: TestClient, *instances: dict[str, Any], **more: Any) -> Any:
+    """Ask by the Open Inference Protocol."""
+    inputs = [
+        {
+            "name": name,
+            "datatype": v2.INPUTS[name],
+            "shape": [len(instances)],
+            "data": [i[name] for i in instances],
+        }
+        for name in FEATURE_NAMES
+    ]
+    return service.post(f"/v2/models/{PACKAGE}/infer", json={"inputs": inputs, **more})
+
+
+def test_the_inference_protocol_gives_the_same_answers(service: TestClient) -> None:
+    instances = [example(), {**example(), **dict.fromkeys(CATEGORIES, "?")}]
+    expected = ask(service, *instances)
+    answer = inferred(service, *instances, id="7").json()
+    assert (answer["id"], answer["model_version"]) == ("7", expected["model"]["version"])
+    assert answer["model_name"] == expected["model"]["name"]
+    assert {each["name"]: each["data"] for each in answer["outputs"]} == {
+        name: values for name, values in expected.items() if isinstance(values, list)
+    }
+    (wanted,) = inferred(service, example(), outputs=[{"name": "predictions"}]).json()["outputs"]
+    assert wanted["shape"] == [1]
+    assert "error" in inferred(service, example(), outputs=[{"name": "nothing"}]).json()
+
+
+def test_the_inference_protocol_describes_the_model(service: TestClient) -> None:
+    about = service.get(f"/v2/models/{PACKAGE}").json()
+    assert [each["name"] for each in about["inputs"]] == FEATURE_NAMES
+    assert service.get("/v2/models/another").status_code == 404
+    assert service.get(f"/v2/models/{PACKAGE}/ready").json()["ready"]
+    assert service.get("/v2/health/ready").json() == {"ready": True}
+    assert service.get("/v2/health/live").json() == {"live": True}
+    assert service.get("/v2").json()["name"] == PACKAGE
+
+
+def test_requests_carry_an_id_in_and_out(service: TestClient) -> None:
+    given = service.get("/healthz", headers={"X-Request-ID": "abc-1"})
+    assert given.headers["x-request-id"] == "abc-1"
+    for odd in ("", "a b", "x" * 65, 'a"b'):
+        made = service.get("/healthz", headers={"X-Request-ID": odd}).headers["x-request-id"]
+        assert made != odd
+        assert len(made) == 16
+
+
+def test_metrics_name_what_happened(service: TestClient) -> None:
+    ask(service, example())
+    service.get("/made/up")
+    page = service.get("/metrics").text
+    for name in (
+        'http_requests_total{route="/predict",status="200"}',
+        'http_request_seconds_bucket{le="0.1",route="/predict"}',
+        'http_requests_total{route="other",status="404"}',
+        "inference_batch_size_sum",
+        "inference_queue_depth",
+        "prediction_score_count",
+        f'model_info{{name="{PACKAGE}"',
+    ):
+        assert name in page
+
+
+@pytest.mark.usefixtures("service")
+def test_with_keys_only_who_has_one_may_predict(trained: Project, tmp_path: Path) -> None:
+    chosen = trained.settings.model_copy(update={"api_keys": SecretStr("one, two")})
+    with client_of(chosen, tmp_path) as client:
+        for headers in ({}, {"X-API-Key": "three"}, {"X-API-Key": "one, two"}):
+            assert client.post("/predict", content=one(), headers=headers).status_code == 401
+            assert client.get("/readyz", headers=headers).status_code == 200
+        for headers in ({"X-API-Key": "one"}, {"Authorization": "Bearer two"}):
+            assert client.post("/predict", content=one(), headers=headers).status_code == 200
+        assert inferred(client, example()).status_code == 401
+
+
+def test_beyond_capacity_it_says_when_to_come_back() -> None:
+    room = Room(Settings(_env_file=None, max_waiting=2))
+    request = Request({"type": "http", "headers": [(b"content-length", b"1000000")]})
+    with (
+        room.take(request),
+        room.take(request),
+        pytest.raises(HTTPException) as refused,
+        room.take(request),
+    ):
+        pass
+    assert refused.value.status_code == 503
+    assert (refused.value.headers or {})["retry-after"] == "1"
+    with room.take(request):
+        pass
 
 
 def test_without_a_production_model_it_says_so_and_does_not_start(project: Project) -> None:

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ..evaluate import losses, score
-from ..registry import Version
 from ..schema import THRESHOLD
 from ..serving.answer import answer
+from ..serving.source import Release
 
 chances = st.floats(0, 1)
 outcomes = st.lists(st.tuples(st.booleans(), chances), min_size=1, max_size=30)
-VERSION = Version("model", "3", "run", "READY", 0, {})
+RELEASE = Release(name="model", version="3", stage="", sha256=None, bundle_sha256="")
 
 
 def test_a_perfect_prediction_has_the_best_scores() -> None:
@@ -45,7 +45,7 @@ def test_a_row_loses_more_the_less_its_outcome_was_expected(one: float, other: f
 
 @given(st.lists(chances, min_size=1, max_size=10))
 def test_the_answer_says_yes_from_the_threshold_on(scores: list[float]) -> None:
-    given_answer = answer(np.array(scores), VERSION)
+    given_answer = answer(np.array(scores), RELEASE)
     assert given_answer.predictions == [chance >= THRESHOLD for chance in scores]
     assert given_answer.probabilities == scores
     assert given_answer.model.version == "3"

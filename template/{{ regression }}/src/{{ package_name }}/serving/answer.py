@@ -2,9 +2,17 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import Histogram
 from pydantic import BaseModel
 
-from ..registry import Version
+from .source import Release
+
+SIZES = [step * 10**power for power in range(5) for step in (1, 2, 5)]
+SCORE = Histogram(
+    "prediction_score",
+    "The predicted value.",
+    buckets=[*(-size for size in reversed(SIZES)), 0, *SIZES],
+)
 
 
 class ModelInfo(BaseModel):
@@ -21,9 +29,15 @@ class PredictResponse(BaseModel):
     model: ModelInfo
 
 
-def answer(scores: NDArray[np.float64], version: Version) -> PredictResponse:
+def answer(scores: NDArray[np.float64], release: Release) -> PredictResponse:
     """Turn the predicted values, shape (instances,), into the answer."""
     return PredictResponse(
         predictions=scores.tolist(),
-        model=ModelInfo(name=version.name, version=version.number),
+        model=ModelInfo(name=release.name, version=release.version),
     )
+
+
+def count(scores: NDArray[np.float64]) -> None:
+    """Record the predicted values of one request in the metrics."""
+    for score in scores.tolist():
+        SCORE.observe(score)

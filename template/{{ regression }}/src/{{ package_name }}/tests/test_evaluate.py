@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ..evaluate import losses, score
-from ..registry import Version
 from ..serving.answer import answer
+from ..serving.source import Release
 
 numbers = st.floats(-1e6, 1e6)
 outcomes = st.lists(st.tuples(numbers, numbers), min_size=1, max_size=30)
@@ -43,6 +43,9 @@ def test_a_row_loses_more_the_farther_it_is_off(target: float, one: float, other
 
 
 def test_the_answer_has_the_values_in_the_order_asked() -> None:
-    given_answer = answer(np.array([3.5, -1.0]), Version("model", "3", "run", "READY", 0, {}))
+    given_answer = answer(
+        np.array([3.5, -1.0]),
+        Release(name="model", version="3", stage="", sha256=None, bundle_sha256=""),
+    )
     assert given_answer.predictions == [3.5, -1.0]
     assert given_answer.model.version == "3"

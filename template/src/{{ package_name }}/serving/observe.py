@@ -1,0 +1,124 @@
+"""What operators see: metrics for Prometheus, and a log of one JSON object per line."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+from pydantic_core import to_json
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where the workers' counts meet; its library reads it
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+REQUESTS = Counter("http_requests_total", "Requests answered.", ["route", "status"])
+SECONDS = Histogram("http_request_seconds", "Time to answer.", ["route"], buckets=BUCKETS)
+REJECTED = Counter("requests_rejected_total", "Requests refused unread or unscored.", ["reason"])
+BATCH_SIZE = Histogram(
+    "inference_batch_size", "Instances scored together.", buckets=[2**n for n in range(11)]
+)
+QUEUE_DEPTH = Gauge(
+    "inference_queue_depth", "Requests waiting for their batch.", multiprocess_mode="livesum"
+)
+MISSING = Counter("feature_missing_total", "Instances without a value.", ["feature"])
+DROPPED = Counter("prediction_log_dropped_total", "Lines the prediction log could not take.")
+RELOADS = Counter("model_reloads_total", "Looks for another version that had news.", ["outcome"])
+
+
+class JsonLines(logging.Formatter):
+    """Formats a record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; a traceback is one of its fields."""
+        fields: dict[str, Any] = {
+            "time": now(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return to_json(fields).decode()
+
+
+def now() -> str:
+    """Return the time as logs have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def start_logging(level: str) -> None:
+    """Send the logs of this process to standard error, a JSON object a line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # A log that cannot be written, to a full disk for one, must not hold up the answers.
+    logging.raiseExceptions = False
+
+
+def count_request(route: str, status: int, seconds: float) -> None:
+    """Count and time an answered request."""
+    counted, timed = _of(route, status)
+    counted.inc()
+    timed.observe(seconds)
+
+
+@cache
+def _of(route: str, status: int) -> tuple[Counter, Histogram]:
+    return REQUESTS.labels(route, status), SECONDS.labels(route)
+
+
+def log_access(about: dict[str, Any], **more: Any) -> None:
+    """Write a line for an answered request, past the logging module, which would cost as much."""
+    with contextlib.suppress(OSError, ValueError):
+        line = {"time": now(), "level": "info", "logger": "access", **about, **more}
+        sys.stderr.write(to_json(line).decode() + "\n")
+
+
+class ModelInfo(Collector):
+    """Tells which model answers, as it is when somebody looks."""
+
+    def __init__(self, labels: Callable[[], dict[str, str]]) -> None:
+        self._labels = labels
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Return the one metric."""
+        labels = self._labels()
+        family = GaugeMetricFamily("model_info", "The model that answers.", labels=[*labels])
+        family.add_metric([*labels.values()], 1)
+        yield family
+
+
+def page(model: Callable[[], dict[str, str]]) -> bytes:
+    """Return the metrics, of all workers where there are several."""
+    about = CollectorRegistry()
+    about.register(ModelInfo(model))
+    counted = REGISTRY
+    if SHARED in os.environ:
+        counted = CollectorRegistry()
+        MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
+    return generate_latest(counted) + generate_latest(about)
+
+
+def forget_dead_workers() -> None:
+    """Take workers that were killed out of what is summed over the living."""
+    for path in Path(os.environ[SHARED]).glob("gauge_live*_*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
