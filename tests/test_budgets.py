@@ -17,6 +17,7 @@ ALLOWED = {
     "promotion: gates, lock, journal, rollback, model card, CI": (10, 1_800),
     "drift: profiles, statistics, performance": (8, 970),
     "export: one serving format, ONNX, checked against the model": (6, 420),
+    "serving: sources, batches, reload, workers, limits, metrics, protocol v2": (12, 1_350),
     "updates: make update, its workflow, hooks and other places for what is the user's": (7, 150),
     "monitoring: prediction log, reports, retraining request, dashboard": (13, 700),
 }
