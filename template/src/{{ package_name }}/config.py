@@ -116,6 +116,16 @@ class Watched(Section):
     tolerance: float = Field(ge=0, description="the least worsening that matters")
 
 
+class Retraining(Section):
+    """What stands between an alarm and a request for a retraining."""
+
+    min_new_labels: int = Field(500, ge=0, description="labels that the window must have brought")
+    cooldown_days: float = Field(3, ge=0, description="days between two requests")
+    open_days: float = Field(
+        7, ge=0, description="days that a request stays open, unless a version is registered"
+    )
+
+
 class DriftConfig(Section):
     """configs/drift.yaml: when monitoring raises an alarm."""
 
@@ -131,6 +141,10 @@ class DriftConfig(Section):
     floors: Floors = Floors()
     min_labels: int = Field(200, ge=50, description="fewer labelled rows are not judged")
     metrics: dict[str, Watched] = Field(min_length=1)
+    max_faults: float = Field(
+        0.01, ge=0, lt=1, description="share of the log's lines that may be unusable"
+    )
+    retraining: Retraining = Retraining()
 
 
 SectionT = TypeVar("SectionT", bound=Section)

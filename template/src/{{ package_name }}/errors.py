@@ -44,6 +44,10 @@ class ConflictError(ProjectError):
     exit_code = 4
 
 
+class DeliveryError(ProjectError):
+    """A request for a retraining was not accepted where it was sent."""
+
+
 def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     """Turn SIGTERM into an exit, so that runs are closed and temporary files removed."""
     # Process groups and wrappers often send it twice; the second would interrupt the clean-up.

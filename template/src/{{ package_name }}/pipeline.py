@@ -31,6 +31,7 @@ from .contract import TARGET
 from .errors import DataError
 from .frames import model_frame, validate
 from .model import Model, ModelConfig, predict
+from .monitoring import reference
 from .progress import TrainingProgress, read_history
 from .schema import TIME
 from .settings import ROOT, Settings
@@ -71,7 +72,7 @@ class Pipeline:
             stages.Stage(
                 "register",
                 self.register,
-                [registration],
+                [registration, reference],
                 {
                     "name": self.settings.model_name,
                     "store": self.settings.mlflow_tracking_uri,
@@ -142,10 +143,14 @@ class Pipeline:
 
     def register(self, out: Path) -> None:
         """Log the run's parameters, metrics, plots and model, and register the model's version."""
+        model = model_format.load(self.root / "train")
         with tracking.explained(self.settings.mlflow_tracking_uri):
             self._log_run()
+            held = self.split("holdout")
+            scores = predict(model, model_frame(held))
+            reference.log(reference.make(self.split("train"), held, scores))
             record = registration.register(
-                model_format.load(self.root / "train"),
+                model,
                 model_frame(self.split("train").head(3)),
                 self.root / "preprocess" / holdout.FILE,
                 self.settings.model_name,

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least the service logs; requests are info"
     )
+    retrain_webhook: str = Field("", description="where monitoring asks for a retraining")
+    retrain_secret: SecretStr | None = Field(None, description="signs what the webhook is sent")
+    github_repository: str = Field("", description="OWNER/NAME, asked where there is no webhook")
+    github_token: SecretStr | None = Field(None, description="may dispatch and open issues there")
+    github_api_url: str = Field("https://api.github.com", description="another GitHub's address")
 
     def keys(self) -> tuple[str, ...]:
         """Return the API keys."""

@@ -7,10 +7,9 @@ goes wrong is counted in `dropped` and never raised: an answer matters more than
 import json
 import math
 import os
-import select
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -26,8 +25,6 @@ SCHEMA = 1
 STANDARD_OUTPUT = "-"
 LONGEST_VALUE = 128  # characters of one text value
 LONGEST_LINE = 131_072  # bytes; log services cut or refuse entries of 256 KB
-# A larger write to a pipe may be interleaved with another worker's, so that both lines are lost.
-LARGEST_PIPE_WRITE = select.PIPE_BUF
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -84,7 +81,8 @@ class PredictionLog:
                 for row, (instance, score) in enumerate(zip(instances, scores, strict=True))
             ]
             with self._lock:
-                for group in _groups(lines, LARGEST_PIPE_WRITE if self._piped else None):
+                # Longer writes to a pipe may be mixed with another worker's, so each line is one.
+                for group in ([line] for line in lines) if self._piped else [lines]:
                     self._put(now[:10], group)
                     left -= len(group)
         except (OSError, TypeError, ValueError):
@@ -143,36 +141,18 @@ def chosen(request_id: str, sample: float) -> bool:
 
 def _line(about: Mapping[str, Any], instance: Mapping[str, Any], score: float) -> bytes:
     """Encode one instance: the schema's features and nothing else that a client may have sent."""
-    cut = 0
+    cut, strange = 0, int(not math.isfinite(score))
     features: dict[str, Any] = {}
     for name in FEATURE_NAMES:
         value = instance.get(name)
         if isinstance(value, str) and len(value) > LONGEST_VALUE:
             value, cut = value[:LONGEST_VALUE], cut + 1
-        features[name] = _finite(value)
-    entry = {**about, "score": _finite(score), "truncated": cut, "features": features}
-    line = _encode(entry).encode() + b"\n"
+        elif isinstance(value, float) and not math.isfinite(value):  # JSON has no such numbers
+            value, strange = None, strange + 1
+        features[name] = value
+    counts = {"truncated": cut, "not_finite": strange}
+    entry = {**about, "score": score if math.isfinite(score) else None, **counts}
+    line = _encode({**entry, "features": features}).encode() + b"\n"
     if len(line) <= LONGEST_LINE:
         return line
-    return _encode({**entry, "features": {}, "truncated": len(features)}).encode() + b"\n"
-
-
-def _finite(value: Any) -> Any:
-    """Write NaN and the infinities as text: JSON has no such numbers."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _groups(lines: Sequence[bytes], limit: int | None) -> Iterator[Sequence[bytes]]:
-    """Divide lines into writes: one of all, or as many as keep within the limit."""
-    if limit is None:
-        yield lines
-        return
-    group: list[bytes] = []
-    size = 0
-    for line in lines:
-        if group and size + len(line) > limit:
-            yield group
-            group, size = [], 0
-        group.append(line)
-        size += len(line)
-    yield group
+    return _encode({**entry, "truncated": len(features), "features": {}}).encode() + b"\n"

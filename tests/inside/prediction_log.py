@@ -1,4 +1,4 @@
-"""The prediction log keeps what monitoring needs, and never stands in the way of an answer."""
+"""Tests run inside a rendered project: the prediction log never stands in the way of an answer."""
 
 import json
 import math
@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 
 from ..contract import CATEGORIES, FEATURE_NAMES, NUMBERS, example
 from ..serving import prediction_log
-from ..serving.prediction_log import LONGEST_LINE, LONGEST_VALUE, PredictionLog, chosen, open_log
+from ..serving.prediction_log import (
+    LONGEST_LINE,
+    LONGEST_VALUE,
+    PredictionLog,
+    chosen,
+    open_log,
+)
 from ..settings import PACKAGE, Settings
 
 SCORES = np.array([0.25, 0.5])
@@ -56,14 +62,6 @@ def test_it_is_off_until_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
     assert (list(tmp_path.iterdir()), log.dropped) == ([], 0)
 
 
-def test_a_folder_that_cannot_be_made_is_named(
-    tmp_path: Path, message: Callable[[Callable[[], Any]], str]
-) -> None:
-    (tmp_path / "file").write_text("")
-    line = message(lambda: open_log(Settings(prediction_log=str(tmp_path / "file" / "log"))))
-    assert "PREDICTION_LOG=" in line
-
-
 def test_the_sample_holds_whole_requests_and_about_its_fraction(tmp_path: Path) -> None:
     log = PredictionLog(str(tmp_path), "m", 0.25)
     for i in range(2000):
@@ -73,13 +71,6 @@ def test_the_sample_holds_whole_requests_and_about_its_fraction(tmp_path: Path) 
     assert 0.2 < len(ids) / 2000 < 0.3
     assert len(found) == 2 * len(ids)
     assert {entry["sample"] for entry in found} == {0.25}
-
-
-@given(st.text(), st.floats(0, 1), st.floats(0, 1))
-def test_a_larger_sample_holds_the_smaller_one(identity: str, one: float, other: float) -> None:
-    assert chosen(identity, max(one, other)) >= chosen(identity, min(one, other))
-    assert chosen(identity, 1.0)
-    assert not chosen(identity, 0.0)
 
 
 def test_long_values_are_cut_and_counted(tmp_path: Path) -> None:
@@ -92,24 +83,12 @@ def test_long_values_are_cut_and_counted(tmp_path: Path) -> None:
     assert len(entry["request_id"]) == LONGEST_VALUE
 
 
-def test_an_entry_that_no_log_service_takes_keeps_its_score(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prediction_log, "FEATURE_NAMES", [f"f{i}" for i in range(5000)])
-    log = PredictionLog(str(tmp_path), "m")
-    log.write("abc", "1", [{f"f{i}": "x" * 100 for i in range(5000)}], SCORES[:1])
-    (path,) = tmp_path.iterdir()
-    assert path.stat().st_size < LONGEST_LINE
-    (entry,) = entries(tmp_path)
-    assert (entry["features"], entry["truncated"], entry["score"]) == ({}, 5000, 0.25)
-
-
-def test_numbers_that_json_lacks_are_written_as_text(tmp_path: Path) -> None:
+def test_numbers_that_json_lacks_are_left_out_and_counted(tmp_path: Path) -> None:
     log = PredictionLog(str(tmp_path), "m")
     name = (NUMBERS or CATEGORIES)[0]
     log.write("abc", "1", [{**example(), name: math.inf}], np.array([math.nan]))
     (entry,) = entries(tmp_path)
-    assert (entry["features"][name], entry["score"]) == ("inf", "nan")
+    assert (entry["features"][name], entry["score"], entry["not_finite"]) == (None, None, 2)
 
 
 def test_a_full_disk_is_counted_and_the_next_line_is_whole(
@@ -134,6 +113,33 @@ def test_a_full_disk_is_counted_and_the_next_line_is_whole(
     torn, whole = path.read_bytes().splitlines()
     assert len(torn) == 100
     assert json.loads(whole)["request_id"] == "kept"
+
+
+def test_a_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, message: Callable[[Callable[[], Any]], str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    line = message(lambda: open_log(Settings(prediction_log=str(tmp_path / "file" / "log"))))
+    assert "PREDICTION_LOG=" in line
+
+
+@given(st.text(), st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_sample_holds_the_smaller_one(identity: str, one: float, other: float) -> None:
+    assert chosen(identity, max(one, other)) >= chosen(identity, min(one, other))
+    assert chosen(identity, 1.0)
+    assert not chosen(identity, 0.0)
+
+
+def test_an_entry_that_no_log_service_takes_keeps_its_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "FEATURE_NAMES", [f"f{i}" for i in range(5000)])
+    log = PredictionLog(str(tmp_path), "m")
+    log.write("abc", "1", [{f"f{i}": "x" * 100 for i in range(5000)}], SCORES[:1])
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_size < LONGEST_LINE
+    (entry,) = entries(tmp_path)
+    assert (entry["features"], entry["truncated"], entry["score"]) == ({}, 5000, 0.25)
 
 
 def test_a_vanished_folder_is_counted(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""Labels that arrived later: what really happened, keyed by the request and its row."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..contract import TARGET
+from ..errors import DataError
+from .records import Batch, key
+
+WORDS = {"true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The targets by key, and what of the file could not be used."""
+
+    keys: NDArray[np.int64]
+    targets: NDArray[np.float64]
+    excluded: Counter[str]
+
+    def of(self, batch: Batch) -> NDArray[np.float64]:
+        """Return each row's target, NaN where its label has not arrived."""
+        found = np.full(len(batch.keys), np.nan)
+        if len(self.keys):
+            at = np.minimum(np.searchsorted(self.keys, batch.keys), len(self.keys) - 1)
+            here = self.keys[at] == batch.keys
+            found[here] = self.targets[at[here]]
+        return found
+
+
+def load(path: Path) -> Labels:
+    """Read a Parquet or CSV file of labels; where a row has several, the last one counts.
+
+    It has the columns `request_id`, the target's name and, unless each request had one instance,
+    `row`. An entity's own key is a good request id, if the caller sends it as such.
+
+    Raises
+    ------
+    DataError
+        The file is missing, unreadable or lacks a column.
+    """
+    table = _table(path)
+    for name in ("request_id", TARGET.name):
+        if name not in table.columns:
+            raise DataError(f"labels in {path} have no column {name!r}; it joins or holds them")
+    rows = _numbers(table["row"]) if "row" in table else np.zeros(len(table))
+    targets = _numbers(table[TARGET.name])
+    usable = table["request_id"].notna().to_numpy() & np.isfinite(rows) & np.isfinite(targets)
+    ids = table["request_id"][usable].astype(str).to_numpy()
+    keys = key(ids, rows[usable].astype(np.int64))
+    # Latest first, so that unique keeps the latest.
+    kept, places = np.unique(keys[::-1], return_index=True)
+    excluded = Counter(unusable=int((~usable).sum()), replaced=len(keys) - len(kept))
+    return Labels(kept, targets[usable][::-1][places], excluded)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype={"request_id": str})
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise DataError(f"there are no labels at {path}") from None
+    except (OSError, ValueError) as error:
+        problem = str(error).splitlines()[0]
+        raise DataError(f"labels in {path} cannot be read: {problem}") from None
+
+
+def _numbers(values: "pd.Series[Any]") -> NDArray[np.float64]:
+    if not pd.api.types.is_numeric_dtype(values):
+        words = values.astype(str).str.lower()
+        values = words.map(WORDS).fillna(pd.to_numeric(words, errors="coerce"))
+    return values.to_numpy(np.float64, na_value=np.nan)
