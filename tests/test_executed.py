@@ -9,20 +9,26 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Render, git, project_environment
 from matrix import EXECUTED, Answers, label
+from steps import run_job
 
-OFFLINE = Path(__file__).parent / "inside" / "offline.py"
+INSIDE = Path(__file__).parent / "inside"
+OFFLINE = INSIDE / "offline.py"
 PACKAGE = "flight_delays"
+LOG = "predictions"
 START_SECONDS = 180
 STOP_SECONDS = 30
 SERVING_BYTES = 180e6  # without the bytecode
@@ -164,7 +170,8 @@ def running(project: Executed, words: list[str], log: Path, **variables: str) ->
 @pytest.fixture(scope="module")
 def service(promoted: Executed) -> Iterator[Service]:
     """Run `make serve` until the last test of the project is done."""
-    with running(promoted, ["make", "serve"], promoted.path.parent / "serve.log") as started:
+    log = promoted.path.parent / "serve.log"
+    with running(promoted, ["make", "serve"], log, PREDICTION_LOG=LOG) as started:
         yield started
 
 
@@ -222,6 +229,179 @@ def test_documented_example_is_answered(service: Service) -> None:
     operation = service.get("/openapi.json")["paths"]["/predict"]["post"]
     body = operation["requestBody"]["content"]["application/json"]["schema"]["example"]
     assert len(service.get("/predict", body)["predictions"]) == 1
+
+
+def monitored(project: Executed, *words: str) -> tuple[int, dict[str, Any]]:
+    """Run monitor_model over what the service logged; return its exit code and its report."""
+    done = subprocess.run(
+        ["uv", "run", "--no-sync", "monitor_model", "--json", *words],
+        cwd=project.path, env={"PREDICTION_LOG": LOG, **project.variables},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in {0, 10, 11}, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, report
+
+
+def served(service: Service, rows: list[dict[str, Any]]) -> str:
+    """Ask for predictions of rows; return the moment before."""
+    before = datetime.now(UTC).isoformat()
+    for start in range(0, len(rows), 1000):
+        service.get("/predict", {"instances": rows[start : start + 1000]})
+    return before
+
+
+@pytest.fixture(scope="module")
+def learned(trained: tuple[Executed, str]) -> list[dict[str, Any]]:
+    """Return the features of the training rows, as a client would send them."""
+    project, _ = trained
+    told = project.python(str(INSIDE / "training_rows.py"), PACKAGE)
+    rows: list[dict[str, Any]] = json.loads(told)
+    return rows
+
+
+def test_monitoring_does_not_judge_a_handful_of_predictions(
+    promoted: Executed, service: Service
+) -> None:
+    before = served(service, INSTANCES)
+    code, report = monitored(promoted, "--since", before)
+    assert (code, report["verdict"]) == (11, "insufficient")
+    assert report["log"]["rows"] == len(INSTANCES)
+    assert report["log"]["excluded"].keys() <= {"outside_window"}
+
+
+def test_monitoring_is_quiet_about_rows_like_those_learned_from(
+    promoted: Executed, service: Service, learned: list[dict[str, Any]]
+) -> None:
+    before = served(service, learned)
+    code, report = monitored(promoted, "--since", before)
+    assert (code, report["verdict"]) == (0, "none"), report["reasons"]
+    assert report["log"]["rows"] == len(learned)
+    since = f"--since {before}"
+    said = promoted.run("make", "monitor", f"ARGS=--log {LOG} {since}")
+    assert "nothing has changed that matters" in said
+
+
+def test_monitoring_alarms_when_what_is_served_has_shifted(
+    promoted: Executed, service: Service, learned: list[dict[str, Any]]
+) -> None:
+    rows = [
+        {
+            **row,
+            "distance": 1.2 * row["distance"] // 1,
+            "carrier": "ZZ" if n % 10 == 0 else row["carrier"],
+        }
+        for n, row in enumerate(learned)
+    ]
+    before = served(service, rows)
+    code, report = monitored(promoted, "--since", before)
+    assert (code, report["verdict"]) == (10, "alarm")
+    alarms = {column["name"]: column for column in report["features"] if column["alarm"]}
+    assert set(alarms) == {"distance", "carrier"}
+    assert alarms["carrier"]["new"] == {"ZZ": len(rows[::10])}
+    page = next((promoted.path / "artifacts" / "monitoring").glob("*/report.html")).read_text()
+    assert "ZZ" in page
+    assert len(page) < 500_000
+
+
+def test_monitor_workflow_asks_for_a_look_at_broken_data(promoted: Executed) -> None:
+    """Every step of monitor.yml, on last week's log, with GitHub played by a server of ours."""
+    _only_once(promoted)
+    log = promoted.path / "last-week"
+    log.mkdir()
+    at = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="milliseconds")
+    for path in (promoted.path / LOG).glob("*.jsonl"):
+        entries = [json.loads(line) for line in path.read_text().splitlines() if line]
+        lines = [json.dumps({**entry, "time": at}) for entry in entries]
+        (log / f"{path.stem[11:]}.jsonl").write_text("\n".join([*lines, *["broken"] * 900]))
+    uri = f"sqlite:///{promoted.path / 'mlflow.db'}"
+    with github() as (address, asked):
+        variables = {**promoted.variables, "GITHUB_API_URL": address, "GITHUB_REPOSITORY": "o/r"}
+        ran = run_job(
+            promoted.path / ".github/workflows/monitor.yml", "monitor", promoted.path, variables,
+            {
+                "vars.MLFLOW_TRACKING_URI": uri, "vars.PREDICTION_LOG": str(log),
+                "vars.MONITOR_REQUESTS": "true", "inputs.last || '7d'": "7d",
+                "secrets.MLFLOW_TRACKING_USERNAME": "", "secrets.MLFLOW_TRACKING_PASSWORD": "",
+                "github.token": "secret-token",
+            },
+        )  # fmt: skip
+    assert [name for name, code in ran.codes.items() if code] == [
+        "Fail on an alarm, so that somebody is told"
+    ], ran.said
+    assert ran.outputs["code"] == "10"
+    assert "of the log's lines are not usable" in ran.summary
+    ((asked_at, told),) = asked
+    assert asked_at == "/repos/o/r/issues"
+    assert told["title"].startswith("Broken data: flight_delays version 1")
+    assert (promoted.path / "report" / "report.html").is_file()
+    assert "secret-token" not in ran.said
+
+
+def test_retrain_workflow_trains_and_stages_and_leaves_production_alone(
+    promoted: Executed, tmp_path: Path
+) -> None:
+    _only_once(promoted)
+    clone = tmp_path / "clone"
+    git(promoted.path, "clone", "--quiet", ".", str(clone))
+    uri = f"sqlite:///{promoted.path / 'mlflow.db'}"
+    ran = run_job(
+        clone / ".github/workflows/retrain.yml", "retrain", clone, promoted.variables,
+        {
+            "vars.MLFLOW_TRACKING_URI": uri, "secrets.MLFLOW_TRACKING_USERNAME": "",
+            "secrets.MLFLOW_TRACKING_PASSWORD": "",
+            "github.event.client_payload.report || inputs.reason": "https://example.com/report",
+        },
+    )  # fmt: skip
+    assert set(ran.codes.values()) == {0}, ran.said
+    assert "Version 2 is in staging, was 1" in ran.summary
+    assert promoted.status()["stages"] == {"staging": "2", "production": "1"}
+    without = run_job(
+        clone / ".github/workflows/retrain.yml", "retrain", clone, promoted.variables,
+        {
+            "vars.MLFLOW_TRACKING_URI": "", "secrets.MLFLOW_TRACKING_USERNAME": "",
+            "secrets.MLFLOW_TRACKING_PASSWORD": "",
+        },
+    )  # fmt: skip
+    assert without.codes == {"Require a shared registry": 1}
+
+
+@pytest.mark.parametrize("name", ["prediction_log", "retraining"])
+def test_more_tests_than_a_project_is_given_pass(promoted: Executed, name: str) -> None:
+    """They need the project's fixtures, and test what its users have no reason to change."""
+    _only_once(promoted)
+    path = promoted.path / "src" / PACKAGE / "tests" / f"test_more_{name}.py"
+    shutil.copy2(INSIDE / f"{name}.py", path)
+    try:
+        assert " passed" in promoted.run("uv", "run", "--no-sync", "pytest", "-q", str(path))
+    finally:
+        path.unlink()
+
+
+def _only_once(project: Executed) -> None:
+    if project.answers != EXECUTED[0]:
+        pytest.skip("the workflows are the same in every project, and one run of them is long")
+
+
+@contextmanager
+def github() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    """Play GitHub: accept what is posted, and keep it."""
+    asked: list[tuple[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append((self.path, json.loads(body)))
+            self.send_response(201 if self.path.endswith("/issues") else 204)
+            self.end_headers()
+
+        def log_message(self, format: str, *_: object) -> None:  # noqa: A002
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
 
 
 def test_service_stops_when_told(service: Service) -> None:
