@@ -10,6 +10,7 @@ every server anew, in turn, so that a noisy minute hits all of them.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -262,16 +263,20 @@ def first_answer(address: str, body: bytes, started: float) -> float:
     raise SystemExit(f"{address} did not answer in {START_SECONDS} s: {problem}")
 
 
-def memory_mb(group: int) -> float:
-    """Return the memory of a process group, pages that processes share counted once."""
+def memory_mb(process: int) -> float:
+    """Return the memory of a process and its descendants, pages that they share counted once."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
+    family = {process}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
     total = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(process.name)) == group:
-                rollup = (process / "smaps_rollup").read_text()
-                total += int(re.findall(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[0])
-        except (OSError, IndexError):
-            continue
+    for member in family:
+        with contextlib.suppress(OSError):
+            rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
+            total += int(re.findall(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)[0])
     return total / 1024
 
 
@@ -294,14 +299,14 @@ def measure(server: Server, bench: Bench, seconds: float, script: Path) -> dict[
         bodies[count] = path
     found: dict[str, float] = {}
     started = time.perf_counter()
-    with running(server, bench.scratch) as (address, group):
+    with running(server, bench.scratch) as (address, process):
         found["first s"] = first_answer(address, bodies[1].read_bytes(), started)
         wrk(address, bodies[1], 16, WARM_UP_SECONDS, script)
         for connections in CONNECTIONS:
             rate, p50, p99, failed = wrk(address, bodies[1], connections, seconds, script)
             found |= {f"c{connections} req/s": rate, f"c{connections} p50 ms": p50}
             found |= {f"c{connections} p99 ms": p99, f"c{connections} failed": failed}
-        found["MB"] = memory_mb(group)
+        found["MB"] = memory_mb(process)
         for count in BATCHES if not server.floor else ():
             rate, p50, _, failed = wrk(address, bodies[count], 1, seconds, script)
             found |= {f"{count} rows p50 ms": p50, f"{count} rows failed": failed}
