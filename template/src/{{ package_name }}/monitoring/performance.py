@@ -53,6 +53,7 @@ class Performance(BaseModel):
     coverage: float
     metrics: dict[str, Metric] = {}
     sentences: list[str]
+    worse: list[str] = []  # those of the sentences that tell of a worse metric
 
 
 def judge(
@@ -94,6 +95,7 @@ def judge(
         coverage=coverage,
         metrics=now,
         sentences=[sentence for _, sentence in verdicts] + [told],
+        worse=[sentence for state, sentence in verdicts if state == "worse"],
     )
 
 
@@ -132,7 +134,7 @@ def reasons(performance: Performance | None, findings: Sequence[Finding]) -> lis
     A drop in performance outranks every change of the inputs. Broken data comes next, because it
     may explain the rest; then the predictions, then the features.
     """
-    dropped = performance.sentences if performance and performance.state == "worse" else []
+    dropped = performance.worse if performance else []
     ranks = {"prediction": 1}
     alarms = [finding for finding in findings if finding.alarm]
     alarms.sort(key=lambda finding: 0 if finding.quality else ranks.get(finding.check, 2))
