@@ -22,7 +22,7 @@ from uvicorn.config import STARTUP_FAILURE
 from ..errors import ProjectError, RegistryError
 from ..settings import PACKAGE, Settings
 from ..settings import load as settings_of_environment
-from . import observe, v2
+from . import extra, observe, v2
 from .answer import PredictResponse
 from .board import FOLDER, Board, News, Published
 from .guard import Guard, check_signature
@@ -132,6 +132,7 @@ def create_app(keeper: Keeper, board: Board, settings: Settings) -> ASGIApp:
             return Health(status="looking")
 
     app.include_router(v2.router(predictor, keeper.current))
+    app.include_router(extra.router)
     direct = Direct(PREDICT, predict, app)
     return Guard(direct, log_requests=settings.log_level in {"debug", "info"})
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fastapi import HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ from ..bundle import TOLERANCE, differ
 from ..contract import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS, example
 from ..frames import model_frame
 from ..model import predict
-from ..serving import v2
+from ..serving import extra, v2
 from ..serving.guard import Room
 from ..settings import PACKAGE, Settings
 from .conftest import Project, client_of
@@ -72,6 +72,18 @@ def test_health_readiness_and_version(service: TestClient, trained: Project) -> 
     about, version = service.get("/version").json(), trained.version()
     assert (about["model_name"], about["model_version"]) == (version["name"], version["version"])
     assert (about["model_stage"], about["sha256"]) == ("production", version["sha256"])
+
+
+def test_routes_of_ones_own_are_answered_beside_ours(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = APIRouter()
+    router.add_api_route("/contact", lambda: {"team": "planning"})
+    monkeypatch.setattr(extra, "router", router)
+    project.promote()
+    with client_of(project.settings, project.folder / "service") as client:
+        assert client.get("/contact").json() == {"team": "planning"}
+        assert "/contact" in client.get("/openapi.json").json()["paths"]
 
 
 def test_the_documented_example_predicts(service: TestClient) -> None:

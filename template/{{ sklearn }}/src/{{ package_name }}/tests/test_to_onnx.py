@@ -10,13 +10,13 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from .. import bundle, export, model_format
 from ..contract import CATEGORIES, NUMBERS, TARGET
 from ..frames import model_frame, to_instances
-from ..model import Model, predict
+from ..model import Model
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +24,36 @@ def rows(trained_folder: Path) -> pd.DataFrame:
     return pd.read_parquet(trained_folder / "artifacts" / "preprocess" / "holdout.parquet")
 
 
-def test_values_at_every_threshold_go_the_same_way(
-    trained_folder: Path, rows: pd.DataFrame, tmp_path: Path
-) -> None:
-    model = model_format.load(trained_folder / "artifacts" / "train")
-    export.export(model, rows, tmp_path)
+@pytest.fixture(autouse=True)
+def any_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export pipelines of these tests, whatever the project's own model is."""
+    monkeypatch.setattr(export, "predict", lambda fitted, frame: fitted.predict(frame))
+    monkeypatch.setattr(model_format, "save", lambda *_: None)
+
+
+def boosting() -> Model:
+    """Return untrained boosting, with splits on categories as well as on numbers."""
+    encoder = OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=np.nan, max_categories=250
+    )
+    columns = ColumnTransformer(
+        [("categories", encoder, CATEGORIES), ("numbers", "passthrough", NUMBERS)]
+    )
+    estimator = HistGradientBoostingRegressor(
+        max_iter=30, categorical_features=list(range(len(CATEGORIES))), random_state=0
+    )
+    return Pipeline([("columns", columns), ("estimator", estimator)])
+
+
+def fit(model: Model, rows: pd.DataFrame) -> Model:
+    """Return the pipeline, trained on what the rows say; targets below 0 do not suit all losses."""
+    target = rows[TARGET.name].to_numpy(np.float64)
+    return model.fit(model_frame(rows), target - target.min())
+
+
+def test_values_at_every_threshold_go_the_same_way(rows: pd.DataFrame, tmp_path: Path) -> None:
+    model = fit(boosting(), rows)
+    assert export.export(model, rows, tmp_path).runtime == "onnx"
     scorer, frame = bundle.load(tmp_path), model_frame(rows)
     trees = [tree.nodes for (tree,) in model.named_steps["estimator"]._predictors]
     nodes = np.concatenate(trees)
@@ -38,7 +63,7 @@ def test_values_at_every_threshold_go_the_same_way(
         edges = np.concatenate([at, np.nextafter(at, -np.inf), np.nextafter(at, np.inf)])
         probe = pd.concat([frame.head(1)] * len(edges)).assign(**{name: edges})
         if len(probe):
-            scores, answers = scorer(to_instances(probe)), predict(model, probe)
+            scores, answers = scorer(to_instances(probe)), model.predict(probe)
             assert bundle.differ(scores, answers) <= 1e-12
 
 
@@ -63,16 +88,8 @@ def pipeline(estimator: Any) -> Model:
     ids=lambda value: type(value).__name__,
 )
 def test_other_pipelines_are_exported_or_served_natively(
-    estimator: Any,
-    runtime: str | None,
-    rows: pd.DataFrame,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    estimator: Any, runtime: str | None, rows: pd.DataFrame, tmp_path: Path
 ) -> None:
     """A forest may lose rows to rounding at its thresholds; then its own answers must be served."""
-    target = rows[TARGET.name].to_numpy(np.float64)
-    model = pipeline(estimator).fit(model_frame(rows), target - target.min())
-    monkeypatch.setattr(export, "predict", lambda fitted, frame: fitted.predict(frame))
-    monkeypatch.setattr(model_format, "save", lambda *_: None)
-    description = export.export(model, rows, tmp_path)
+    description = export.export(fit(pipeline(estimator), rows), rows, tmp_path)
     assert runtime in {None, description.runtime}, description.note
