@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -26,6 +27,7 @@ from matrix import EXECUTED, Answers, label
 from steps import run_job
 
 INSIDE = Path(__file__).parent / "inside"
+BIN = Path(sys.executable).parent
 OFFLINE = INSIDE / "offline.py"
 PACKAGE = "flight_delays"
 LOG = "predictions"
@@ -402,6 +404,27 @@ def github() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
+
+
+def test_api_is_as_its_documentation_says(service: Service, tmp_path: Path) -> None:
+    """Hundreds of requests, valid and not: no 5xx, no status or answer that is not documented.
+
+    A request that fits the JSON schema may still be refused, because a schema cannot say that the
+    tensors of the Open Inference Protocol have one length.
+    """
+    words = [
+        "--generation-deterministic",
+        "--max-examples",
+        "60",
+        "--exclude-checks",
+        "positive_data_acceptance",
+    ]
+    done = subprocess.run(
+        [BIN / "schemathesis", "run", f"{service.address}/openapi.json", *words],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "No issues found" in done.stdout
 
 
 def test_service_stops_when_told(service: Service) -> None:

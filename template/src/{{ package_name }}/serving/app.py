@@ -28,16 +28,9 @@ from .board import FOLDER, Board, News, Published
 from .guard import Guard, check_signature
 from .keeper import Keeper, load
 from .predictor import Predictor
-from .request import read_body
+from .request import ERRORS, read_body
 
 PREDICT = "/predict"
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The body is not JSON."},
-    401: {"description": "A key is asked for, and none that is valid was sent."},
-    413: {"description": "The body is too large."},
-    422: {"description": "The body breaks the schema; `detail` names each offending field."},
-    503: {"description": "Too many requests at once; `Retry-After` says when to try again."},
-}
 
 
 class Health(BaseModel):

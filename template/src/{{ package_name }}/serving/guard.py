@@ -12,7 +12,6 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
-from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -165,6 +164,8 @@ def check_signature(request: Request, body: bytes, secret: str) -> None:
 
 
 def detail_of(error: HTTPException) -> str:
-    """Return an error's detail as one text."""
+    """Return an error's detail as one text: each problem after the place it is in."""
     detail: Any = error.detail
-    return detail if isinstance(detail, str) else to_json(detail).decode()
+    if isinstance(detail, str):
+        return detail
+    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in detail)

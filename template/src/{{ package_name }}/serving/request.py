@@ -21,6 +21,13 @@ from pydantic_core import ErrorDetails
 from ..contract import FEATURES, example
 from ..schema import Features
 
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The body is not JSON."},
+    401: {"description": "A key is asked for, and none that is valid was sent."},
+    413: {"description": "The body is too large."},
+    422: {"description": "The body breaks the schema; `detail` names each offending field."},
+    503: {"description": "Too many requests at once; `Retry-After` says when to try again."},
+}
 MOST_PROBLEMS = 20
 LONGEST_NAME = 80
 INTEGERS = {column.name for column in FEATURES if column.kind == "integer"}

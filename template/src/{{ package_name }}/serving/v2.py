@@ -15,7 +15,7 @@ from .answer import PredictResponse
 from .batcher import Served
 from .guard import detail_of
 from .predictor import Predictor, Rows
-from .request import refuse_repeated, refused
+from .request import ERRORS, refuse_repeated, refused
 
 Datatype = Literal["BYTES", "BOOL", "INT8", "INT16", "INT32", "INT64", "FP32", "FP64"]
 DATATYPES: dict[Kind, Datatype] = {
@@ -42,7 +42,7 @@ class Tensor(BaseModel):
 class Wanted(BaseModel):
     """The name of an output to answer with."""
 
-    name: str = Field(max_length=200)
+    name: str = Field(max_length=200, json_schema_extra={"enum": [*OUTPUTS]})
 
 
 class InferRequest(BaseModel):
@@ -53,6 +53,7 @@ class InferRequest(BaseModel):
     outputs: list[Wanted] | None = None
 
 
+NO_MODEL: dict[int | str, dict[str, Any]] = {404: {"description": "Another model is served here."}}
 EXAMPLE = {
     "inputs": [
         {"name": name, "datatype": INPUTS[name], "shape": [1], "data": [value]}
@@ -143,17 +144,19 @@ def router(predict: Predictor, current: Callable[[], Served]) -> APIRouter:
         """Say that the model has predicted."""
         return {"ready": True}
 
-    @routes.get("/models/{name}")
+    @routes.get("/models/{name}", responses=NO_MODEL)
     async def model(name: str) -> dict[str, Any]:
         """Describe the model's inputs and outputs."""
         return described(current(), name)
 
-    @routes.get("/models/{name}/ready")
+    @routes.get("/models/{name}/ready", responses=NO_MODEL)
     async def model_ready(name: str) -> dict[str, Any]:
         """Say that the model is ready."""
         return {"name": described(current(), name)["name"], "ready": True}
 
-    @routes.post("/models/{name}/infer", openapi_extra=_documented())
+    @routes.post(
+        "/models/{name}/infer", responses={**ERRORS, **NO_MODEL}, openapi_extra=_documented()
+    )
     async def infer(name: str, request: Request) -> JSONResponse:
         """Predict for the rows of the inputs."""
         asked: list[InferRequest] = []
@@ -187,5 +190,6 @@ def _documented() -> dict[str, Any]:
     schema = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     parts = schema.pop("$defs")
     schema["properties"]["inputs"]["items"] = parts["Tensor"]
+    schema["properties"]["outputs"]["anyOf"][0]["items"] = parts["Wanted"]
     content = {"application/json": {"schema": {**schema, "example": EXAMPLE}}}
     return {"requestBody": {"required": True, "content": content}}
