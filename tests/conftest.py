@@ -79,10 +79,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 def copier_template(shared: Path, default_gitconfig: object) -> Path:
     """Return a clone with its releases tagged and the working tree, as it is, as the newest."""
     del default_gitconfig  # commits need its author
-    return once(shared / "template", _clone)
+    return once(shared / "template", clone_to)
 
 
-def _clone(clone: Path) -> None:
+def clone_to(clone: Path) -> None:
+    """Clone the template; tag its releases and the working tree."""
     git(TEMPLATE, "clone", "--quiet", "--no-hardlinks", str(TEMPLATE), str(clone))
     for tag in git(clone, "tag").split():
         git(clone, "tag", "--delete", tag)

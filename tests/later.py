@@ -43,29 +43,30 @@ def first_plain(text: str) -> str | None:
     )
 
 
+def build(copier_template: Path, template: Path) -> None:
+    """Copy a template and give it the later version."""
+    shutil.copytree(copier_template, template)
+    for path in (template / "template").rglob("*"):
+        if path.is_file() and path.suffix not in BINARY and path.name[0] != "{":
+            text = path.read_text()
+            line = first_plain(text)
+            path.write_text(text.replace(line, f"{line} Changed.", 1) if line else text)
+    package = template / "template/src/{{ package_name }}"
+    (package / "errors.py").rename(package / "problems.py")
+    (package / "progress.py").unlink()
+    (package / "joined.py").write_text("joined = True\n")
+    for name, changes in REPLACED.items():
+        text = (template / name).read_text()
+        for old, new in changes.items():
+            assert old in text, old
+            text = text.replace(old, new, 1)
+        (template / name).write_text(text)
+    git(template, "add", "--all")
+    git(template, "commit", "--quiet", "--message", "Later")
+    git(template, "tag", LATER)
+
+
 @pytest.fixture(scope="session")
 def later(copier_template: Path, shared: Path) -> Path:
     """Return a template whose next version changes each file, and moves, drops and renames."""
-
-    def build(template: Path) -> None:
-        shutil.copytree(copier_template, template)
-        for path in (template / "template").rglob("*"):
-            if path.is_file() and path.suffix not in BINARY and path.name[0] != "{":
-                text = path.read_text()
-                line = first_plain(text)
-                path.write_text(text.replace(line, f"{line} Changed.", 1) if line else text)
-        package = template / "template/src/{{ package_name }}"
-        (package / "errors.py").rename(package / "problems.py")
-        (package / "progress.py").unlink()
-        (package / "joined.py").write_text("joined = True\n")
-        for name, changes in REPLACED.items():
-            text = (template / name).read_text()
-            for old, new in changes.items():
-                assert old in text, old
-                text = text.replace(old, new, 1)
-            (template / name).write_text(text)
-        git(template, "add", "--all")
-        git(template, "commit", "--quiet", "--message", "Later")
-        git(template, "tag", LATER)
-
-    return once(shared / "later", build)
+    return once(shared / "later", lambda template: build(copier_template, template))
