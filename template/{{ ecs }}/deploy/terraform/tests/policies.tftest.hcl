@@ -1,0 +1,128 @@
+# `make tf-test`: what is asked of the plan, without an account.
+
+mock_provider "aws" {
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
+  }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
+}
+
+variables {
+  environment          = "staging"
+  github_repository    = "acme/app"
+  github_owner_id      = "11"
+  github_repository_id = "22"
+  state_bucket         = "state"
+}
+
+run "a_failed_deployment_goes_back" {
+  command = plan
+
+  assert {
+    condition     = aws_ecs_service.this["live"].deployment_circuit_breaker[0].rollback
+    error_message = "The circuit breaker must put the last good release back."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this["live"].alarms[0].rollback
+    error_message = "An alarm must put the last good release back."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this["live"].deployment_minimum_healthy_percent == 100
+    error_message = "No task may stop before its successor is healthy."
+  }
+}
+
+run "nothing_is_paid_for_between_releases_but_what_serves" {
+  command = plan
+
+  assert {
+    condition     = aws_ecs_service.this["candidate"].desired_count == 0
+    error_message = "The candidate has tasks during a release only."
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.monitoring.state == "DISABLED"
+    error_message = "Without an image there is nothing to start."
+  }
+}
+
+run "only_the_repository_by_its_numbers_is_trusted" {
+  command = plan
+
+  assert {
+    condition     = one([for s in data.aws_iam_policy_document.github["deploy"].statement : s]).condition != null
+    error_message = "The trust has no condition."
+  }
+
+  assert {
+    condition     = join(",", local.repositories) == "repo:acme@11/app@22"
+    error_message = "The subject must hold the numbers of owner and repository, and nothing else."
+  }
+}
+
+run "older_repositories_send_the_name_alone" {
+  command = plan
+
+  variables {
+    github_subject_by_name = true
+  }
+
+  assert {
+    condition     = join(",", local.repositories) == "repo:acme@11/app@22,repo:acme/app"
+    error_message = "Both forms of the subject must be trusted."
+  }
+}
+
+run "production_builds_nothing" {
+  command = plan
+
+  variables {
+    environment = "production"
+  }
+
+  assert {
+    condition     = length(aws_ecr_repository.images) == 0
+    error_message = "Production takes staging's images."
+  }
+}
+
+run "a_certificate_needs_its_name" {
+  command = plan
+
+  variables {
+    certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/1"
+  }
+
+  expect_failures = [var.domain]
+}
+
+run "fargate_has_no_such_size" {
+  command = plan
+
+  variables {
+    cpu    = 256
+    memory = 4096
+  }
+
+  expect_failures = [var.memory]
+}
+
+run "there_is_no_third_environment" {
+  command = plan
+
+  variables {
+    environment = "test"
+  }
+
+  expect_failures = [var.environment]
+}
