@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
+from moto.budgets.responses import BudgetsResponse
 from moto.core.utils import utcnow
 from moto.ecs.models import EC2ContainerServiceBackend, Service
 from moto.server import main
@@ -83,7 +84,15 @@ def tag(self: ApplicationAutoScalingResponse) -> str:
     return "{}"
 
 
+def subscribers(self: BudgetsResponse) -> str:
+    budget = self.backend.budgets[self._get_param("AccountId")][self._get_param("BudgetName")]
+    wanted = self._get_param("Notification")
+    found = next(each for each in budget.notifications if each.details == wanted)
+    return json.dumps({"Subscribers": found.subscribers})
+
+
 def extend_moto() -> None:
+    BudgetsResponse.describe_subscribers_for_notification = subscribers  # type: ignore[attr-defined]
     EC2ContainerServiceBackend.update_service = update_service  # type: ignore[method-assign]
     ApplicationAutoScalingResponse.list_tags_for_resource = list_tags  # type: ignore[attr-defined]
     ApplicationAutoScalingResponse.tag_resource = tag  # type: ignore[attr-defined]
