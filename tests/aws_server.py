@@ -1,72 +1,30 @@
-"""moto's AWS in a process of its own, with what it lacks of ECS deployments.
+"""moto's AWS in a process of its own, with what it lacks of what the ECS stack uses.
 
     python tests/aws_server.py PORT
 
-moto keeps a service's new task definition and never starts or judges it. Here a deployment completes
-at once, or fails if its image is one of those whose name holds `broken`; a circuit breaker that rolls
-back then puts the task definition from before back, as ECS does.
+moto keeps a service's new task definition but never ends the deployment: here it completes at once.
+It knows no tags of autoscaling targets and no subscribers of budgets, which the provider reads.
 """
 
-import copy
-import itertools
 import json
 import sys
 from typing import Any
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.budgets.responses import BudgetsResponse
-from moto.core.utils import utcnow
 from moto.ecs.models import EC2ContainerServiceBackend, Service
 from moto.server import main
 
-BROKEN = "broken"  # an image with this in its name never becomes healthy
-numbers = itertools.count(1)
 tags: dict[str, dict[str, str]] = {}
 plain_update = EC2ContainerServiceBackend.update_service
 
 
-def deployment(service: Service, definition: str, state: str, reason: str) -> dict[str, Any]:
-    now = utcnow()
-    return {
-        "id": f"ecs-svc/{next(numbers):019d}",
-        "status": "PRIMARY",
-        "taskDefinition": definition,
-        "desiredCount": service.desired_count,
-        "pendingCount": 0,
-        "runningCount": 0 if state == "FAILED" else service.desired_count,
-        "failedTasks": 0,
-        "createdAt": now,
-        "updatedAt": now,
-        "rolloutState": state,
-        "rolloutStateReason": reason,
-        "launchType": "FARGATE",
-    }
-
-
-def update_service(self: EC2ContainerServiceBackend, properties: dict[str, Any]) -> Service:
-    """Update, then end the deployment one way or the other."""
-    cluster = properties["cluster"].split("/")[-1]
-    before = self._get_service(cluster, properties["service"].split("/")[-1]).task_definition
-    service = plain_update(self, properties)
-    definition = self.describe_task_definition(service.task_definition)
-    service.task_definition = definition.arn
-    broken = any(BROKEN in each["image"] for each in definition.container_definitions)
-    if broken and service.desired_count:
-        failed = deployment(service, definition.arn, "FAILED", "tasks failed to start.")
-        answer = copy.copy(service)
-        answer.deployments = [failed]
-        service.deployments = [failed]
-        if service.deployment_configuration["deploymentCircuitBreaker"]["rollback"]:
-            service.task_definition = self.describe_task_definition(before).arn
-            service.deployments = [
-                deployment(
-                    service, service.task_definition, "COMPLETED",
-                    "ECS deployment circuit breaker: rolled back.",
-                )
-            ]  # fmt: skip
-        return answer
-    service.deployments = [deployment(service, definition.arn, "COMPLETED", "completed.")]
+def update_service(self: EC2ContainerServiceBackend, service_properties: dict[str, Any]) -> Service:
+    """Update, and let the deployment complete."""
+    service = plain_update(self, service_properties)
     service.running_count, service.pending_count = service.desired_count, 0
+    for deployment in service.deployments:
+        deployment["runningCount"], deployment["rolloutState"] = service.desired_count, "COMPLETED"
     return service
 
 
@@ -85,17 +43,21 @@ def tag(self: ApplicationAutoScalingResponse) -> str:
 
 
 def subscribers(self: BudgetsResponse) -> str:
-    budget = self.backend.budgets[self._get_param("AccountId")][self._get_param("BudgetName")]
-    wanted = self._get_param("Notification")
-    found = next(each for each in budget.notifications if each.details == wanted)
+    account, name = self._get_param("AccountId"), self._get_param("BudgetName")
+    wanted = self._get_param("Notification")["Threshold"]
+    notifications = self.backend.budgets[account][name].notifications
+    found = next(each for each in notifications if each.details["Threshold"] == wanted)
     return json.dumps({"Subscribers": found.subscribers})
 
 
 def extend_moto() -> None:
-    BudgetsResponse.describe_subscribers_for_notification = subscribers  # type: ignore[attr-defined]
-    EC2ContainerServiceBackend.update_service = update_service  # type: ignore[method-assign]
-    ApplicationAutoScalingResponse.list_tags_for_resource = list_tags  # type: ignore[attr-defined]
-    ApplicationAutoScalingResponse.tag_resource = tag  # type: ignore[attr-defined]
+    for owner, name, function in (
+        (EC2ContainerServiceBackend, "update_service", update_service),
+        (ApplicationAutoScalingResponse, "list_tags_for_resource", list_tags),
+        (ApplicationAutoScalingResponse, "tag_resource", tag),
+        (BudgetsResponse, "describe_subscribers_for_notification", subscribers),
+    ):
+        setattr(owner, name, function)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ECS's Terraform: its own policies, then the whole stack applied to moto, released to, destroyed."""
+"""ECS's Terraform: its own policies, then the whole stack applied to moto and destroyed."""
 
 import json
 import os
@@ -31,6 +31,7 @@ AWS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_REGION": "eu-west-1",
+    "AWS_DEFAULT_REGION": "eu-west-1",  # what the first version of aws reads
 }
 # Actions that know no resource, and so are allowed on all; checked by hand against AWS's reference.
 WITHOUT_RESOURCE = {
@@ -45,7 +46,11 @@ Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def find_mirror() -> Path | None:
     """Return a folder that holds the real provider, which no test downloads."""
-    places = [os.environ.get("TF_PLUGIN_MIRROR", ""), "/opt/tf-plugins", "/usr/share/terraform/plugins"]
+    places = [
+        os.environ.get("TF_PLUGIN_MIRROR", ""),
+        "/opt/tf-plugins",
+        "/usr/share/terraform/plugins",
+    ]
     found = [Path(place) for place in places if place and (Path(place) / MIRROR).is_dir()]
     return found[0] if found else None
 
@@ -55,7 +60,7 @@ pytestmark = [
     pytest.mark.xdist_group("ecs"),
     pytest.mark.skipif(
         shutil.which("terraform") is None or find_mirror() is None,
-        reason="NO TERRAFORM, OR NO AWS PROVIDER IN TF_PLUGIN_MIRROR: the ECS stack was not applied",
+        reason="NO TERRAFORM, OR NO AWS PROVIDER IN TF_PLUGIN_MIRROR: ECS was not applied",
     ),
 ]
 
@@ -134,6 +139,7 @@ def stack(folder: Path, address: str) -> Terraform:
         "  skip_credentials_validation = true\n"
         "  skip_region_validation      = true\n"
         "  s3_use_path_style           = true\n"
+        "  max_retries                 = 1\n"
         "}\n"
     )
     terraform = command(folder, AWS_ENDPOINT_URL=address)

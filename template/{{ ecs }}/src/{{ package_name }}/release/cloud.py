@@ -70,7 +70,7 @@ class Ecs:
         return found
 
     def stage(self, manifest: Manifest) -> str:
-        """Run the release in as many candidate tasks as are live, for it may get half the traffic."""
+        """Run the release in as many candidate tasks as are live: it may get half the traffic."""
         revision = self._register(manifest)
         if self.traffic() == {revision: ALL}:
             return revision  # a killed run came this far
@@ -179,11 +179,8 @@ class Ecs:
         definition = {key: value for key, value in template.items() if key not in DESCRIPTIVE}
         definition["family"] = self.cluster
         definition["containerDefinitions"][0]["image"] = manifest.image
-        made = run_json(
-            self._aws(
-                "ecs", "register-task-definition", f"--cli-input-json={json.dumps(definition)}"
-            )
-        )
+        words = self._aws("ecs", "register-task-definition", "--cli-input-json")
+        made = run_json([*words, json.dumps(definition)])  # as `--cli-input-json=` it is not seen
         revision = str(made["taskDefinition"]["taskDefinitionArn"])
         self.write(f"revisions/{manifest.release}", revision)
         return revision

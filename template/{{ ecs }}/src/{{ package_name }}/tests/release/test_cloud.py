@@ -81,7 +81,7 @@ class Aws:
             "ecs describe-services": lambda: {"services": [self.services[name] for name in rest]},
             "ecs update-service": lambda: self.update(options),
             "ecs describe-task-definition": lambda: {"taskDefinition": TEMPLATE},
-            "ecs register-task-definition": lambda: self.register(options["cli-input-json"]),
+            "ecs register-task-definition": lambda: self.register(rest[0]),
             "elbv2 describe-listeners": lambda: {"Listeners": [{"DefaultActions": forward}]},
             "elbv2 modify-listener": lambda: self.weigh(options["default-actions"]),
             "cloudwatch get-metric-statistics": lambda: self.count(options["metric-name"]),
@@ -256,7 +256,7 @@ def test_errors_of_the_canary_are_counted_by_the_load_balancer(aws: Aws, run: Pr
 
 def test_circuit_breaker_is_no_success(aws: Aws, run: Program) -> None:
     aws.dying.add(release(1).image)
-    with pytest.raises(RejectedError, match="ECS went back to .*placeholder:1: circuit breaker"):
+    with pytest.raises(RejectedError, match=r"ECS went back to .*placeholder:1: circuit br"):
         run.release(release(1))
     assert run.cloud.traffic() == {PLACEHOLDER: 100}
     assert happened(aws)[-1] == "rejected"
@@ -315,9 +315,7 @@ def test_killed_release_can_be_put_back(
     assert aws.services[CANDIDATE]["desiredCount"] == 0
 
 
-def test_second_release_is_refused(
-    aws: Aws, run: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_release_is_refused(aws: Aws, run: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     refused: list[str] = []
 
     def second() -> None:
