@@ -3,7 +3,7 @@
     python tests/aws_server.py PORT
 
 moto keeps a service's new task definition but never ends the deployment: here it completes at once.
-It knows no tags of autoscaling targets and no subscribers of budgets, which the provider reads.
+It knows no tags of autoscaling targets, and no tags and subscribers of budgets, which the provider reads.
 """
 
 import json
@@ -23,7 +23,10 @@ def update_service(self: EC2ContainerServiceBackend, service_properties: dict[st
     """Update, and let the deployment complete."""
     service = plain_update(self, service_properties)
     service.running_count, service.pending_count = service.desired_count, 0
+    definition = self.describe_task_definition(str(service.task_definition))
+    service.task_definition = definition.arn
     for deployment in service.deployments:
+        deployment["taskDefinition"] = definition.arn
         deployment["runningCount"], deployment["rolloutState"] = service.desired_count, "COMPLETED"
     return service
 
@@ -55,6 +58,7 @@ def extend_moto() -> None:
         (EC2ContainerServiceBackend, "update_service", update_service),
         (ApplicationAutoScalingResponse, "list_tags_for_resource", list_tags),
         (ApplicationAutoScalingResponse, "tag_resource", tag),
+        (BudgetsResponse, "list_tags_for_resource", lambda _: json.dumps({"ResourceTags": []})),
         (BudgetsResponse, "describe_subscribers_for_notification", subscribers),
     ):
         setattr(owner, name, function)

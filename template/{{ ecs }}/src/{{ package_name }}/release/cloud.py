@@ -250,7 +250,7 @@ class Ecs:
              f"Name=LoadBalancer,Value={balancer}",
              f"Name=TargetGroup,Value={group.rpartition(':')[2]}"]
         )  # fmt: skip
-        return round(sum(point["Sum"] for point in found["Datapoints"]))
+        return sum(round(point["Sum"]) for point in found["Datapoints"])
 
     def _aws(self, *words: str) -> list[str]:
         service, operation, *rest = words
