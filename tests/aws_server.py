@@ -3,7 +3,8 @@
     python tests/aws_server.py PORT
 
 moto keeps a service's new task definition but never ends the deployment: here it completes at once.
-It knows no tags of autoscaling targets, and no tags and subscribers of budgets, which the provider reads.
+The provider reads tags of autoscaling targets, and tags and subscribers of budgets,
+and finds in moto's budgets a difference to update: moto has none of these calls.
 """
 
 import json
@@ -16,6 +17,7 @@ from moto.ecs.models import EC2ContainerServiceBackend, Service
 from moto.server import main
 
 tags: dict[str, dict[str, str]] = {}
+budget_tags: dict[str, list[dict[str, str]]] = {}
 plain_update = EC2ContainerServiceBackend.update_service
 
 
@@ -45,6 +47,15 @@ def tag(self: ApplicationAutoScalingResponse) -> str:
     return "{}"
 
 
+def list_budget_tags(self: BudgetsResponse) -> str:
+    return json.dumps({"ResourceTags": budget_tags.get(self._get_param("ResourceARN"), [])})
+
+
+def tag_budget(self: BudgetsResponse) -> str:
+    budget_tags[self._get_param("ResourceARN")] = self._get_param("ResourceTags")
+    return "{}"
+
+
 def subscribers(self: BudgetsResponse) -> str:
     account, name = self._get_param("AccountId"), self._get_param("BudgetName")
     wanted = self._get_param("Notification")["Threshold"]
@@ -58,7 +69,9 @@ def extend_moto() -> None:
         (EC2ContainerServiceBackend, "update_service", update_service),
         (ApplicationAutoScalingResponse, "list_tags_for_resource", list_tags),
         (ApplicationAutoScalingResponse, "tag_resource", tag),
-        (BudgetsResponse, "list_tags_for_resource", lambda _: json.dumps({"ResourceTags": []})),
+        (BudgetsResponse, "list_tags_for_resource", list_budget_tags),
+        (BudgetsResponse, "tag_resource", tag_budget),
+        (BudgetsResponse, "update_budget", lambda _: "{}"),
         (BudgetsResponse, "describe_subscribers_for_notification", subscribers),
     ):
         setattr(owner, name, function)
