@@ -33,7 +33,7 @@ AWS = {
     "AWS_REGION": "eu-west-1",
     "AWS_DEFAULT_REGION": "eu-west-1",  # what the first version of aws reads
 }
-# Actions that know no resource, and so are allowed on all; checked by hand against AWS's reference.
+# Actions that are allowed on all resources, because they know none to be limited to.
 WITHOUT_RESOURCE = {
     "cloudwatch:GetMetricStatistics",
     "ecr:GetAuthorizationToken",

@@ -1,4 +1,4 @@
-# Public subnets without a NAT gateway, which alone would cost more than everything else: tasks have
+# Public subnets without a NAT gateway, which is billed by the hour and by the gigabyte: tasks have
 # public addresses to reach AWS, and accept connections from the load balancer only.
 
 data "aws_availability_zones" "available" {
