@@ -45,14 +45,15 @@ Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def find_mirror() -> Path | None:
-    """Return a folder that holds the real provider, which no test downloads."""
-    places = [
-        os.environ.get("TF_PLUGIN_MIRROR", ""),
-        "/opt/tf-plugins",
-        "/usr/share/terraform/plugins",
-    ]
-    found = [Path(place) for place in places if place and (Path(place) / MIRROR).is_dir()]
-    return found[0] if found else None
+    """Return a folder that holds the real provider, which no test downloads.
+
+    TF_PLUGIN_MIRROR names it; otherwise the places where systems put such folders are searched.
+    """
+    named = os.environ.get("TF_PLUGIN_MIRROR")
+    places = (
+        [Path(named)] if named else [*Path("/").glob("opt/*"), *Path("/").glob("usr/share/*/*")]
+    )
+    return next((place for place in places if (place / MIRROR).is_dir()), None)
 
 
 pytestmark = [
