@@ -98,9 +98,9 @@ def _missingness(pair: Pair, floor: float) -> Iterator[Finding]:
     (n, old), (m, new) = ((rows.sum(), rows[1]) for rows in joined.windows)
     outcome = statistics.mean_test(joined, np.array([0.0, 1.0]))
     if min(n, m) * (old + new) / (n + m) < 2 * EXPECTED:  # too few for a normal law
-        factor = statistics.share_factor(days, unusable)
-        more = statistics.rate_test(new, m, old, n, factor)
-        fewer = statistics.rate_test(old, n, new, m, factor)
+        by_days = statistics.share_effect(days, unusable)
+        more = statistics.rate_test(new, m, old, n, by_days)
+        fewer = statistics.rate_test(old, n, new, m, by_days)
         outcome = Outcome(outcome.statistic, min(1.0, 2 * min(more, fewer)))
     infinite = f", {pair.current.infinite:,} of them infinite" if pair.current.infinite else ""
     yield Finding(
@@ -166,13 +166,13 @@ def _range(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
     if rows:
         # The reference has no row beyond its ends: how its days share the extremes must do.
         extremes = np.isin(np.arange(len(now)), [0, 1, len(now) - 2, len(now) - 1])
-        factor = statistics.share_factor(days, extremes)
+        by_days = statistics.share_effect(days, extremes)
         old, new = pair.reference, pair.current
         yield Finding(
             column=pair.name,
             check="range",
             statistic=rows,
-            p=statistics.rate_test(rows, now.sum(), 1, before.sum(), factor),
+            p=statistics.rate_test(rows, now.sum(), 1, before.sum(), by_days),
             effect=rows / float(now.sum()),
             floor=floor,
             sentence=f"{pair.name}: {rows / now.sum():.2%} of rows are outside the reference's "
@@ -190,7 +190,7 @@ def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
         places = np.isin(np.arange(len(now)), [first, first + 1])
         old, new = before[places].sum(), now[places].sum()
         if 0 < old <= TAIL * n and new:
-            p = statistics.rate_test(new, m, old, n, statistics.share_factor(days, places))
+            p = statistics.rate_test(new, m, old, n, statistics.share_effect(days, places))
             found.append((min(1.0, 2 * p), end, old / n, new / m))
     if found:
         p, end, old, new = min(found)
@@ -215,7 +215,7 @@ def _new_category(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
     if unlisted:
         last = np.arange(len(now)) == len(now) - 1
         rare = float(before[-1]) + pair.reference.once
-        factor = statistics.share_factor(days, last)
+        by_days = statistics.share_effect(days, last)
         effect = unlisted / m - rare / n if unlisted >= NEW_ROWS else 0.0
         new = sorted(pair.current.new.items(), key=lambda item: (-item[1], item[0]))
         names = ", ".join(f"{value} ({rows:,})" for value, rows in new[:TOLD])
@@ -224,7 +224,7 @@ def _new_category(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
             column=pair.name,
             check="new_category",
             statistic=unlisted,
-            p=statistics.rate_test(unlisted, m, rare, n, factor),
+            p=statistics.rate_test(unlisted, m, rare, n, by_days),
             effect=max(float(effect), 0.0),
             floor=floor,
             sentence=f"{pair.name}: {unlisted / m:.2%} of rows have values that the reference "

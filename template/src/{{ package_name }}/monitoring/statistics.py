@@ -14,6 +14,7 @@ Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
 ENOUGH_DAYS = 10
 ENDLESS = 1e9  # degrees of freedom of a variance that is known
+FEWEST = 3  # degrees of freedom of one that a single day shows
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
     """Estimate by what factor days raise the variance of a difference of mean scores.
 
     The correlation of rows within a day is estimated by analysis of variance (Donner and Koval
-    1980), carried over to both windows by their days' sizes (Kish 1965), and
-    the estimate's degrees of freedom come from Satterthwaite (1946).
+    1980), carried over to both windows by their days' sizes (Kish 1965), with as many days counting
+    as one as resemble each other. Its degrees of freedom come from Satterthwaite (1946), with no
+    more of them than the window with fewer days has: the mean of few days is not normal.
 
     Parameters
     ----------
@@ -93,10 +95,14 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
     """
     known = days.basis
     correlation, freedom = _correlation_within_days(known, scores)
+    spell = _days_alike(known, scores)
     sizes = [days.counts[mine].sum(axis=1) for mine in (~days.current, days.current)]
     plain = sum(1 / size.sum() for size in sizes)
-    clustered = correlation * sum((size**2).sum() / size.sum() ** 2 for size in sizes)
+    alike = [np.minimum(spell * (size**2).sum() / size.sum() ** 2, 1) for size in sizes]
+    clustered = correlation * sum(alike)
     factor = 1 - correlation + clustered / plain
+    fewest = min(size.sum() ** 2 / (size**2).sum() for size in sizes)
+    freedom = np.maximum(np.minimum(freedom, fewest) / spell, FEWEST)
     with np.errstate(divide="ignore"):
         degrees = np.minimum(freedom * (factor * plain / clustered) ** 2, ENDLESS)
     return factor, degrees
@@ -123,6 +129,27 @@ def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int]:
     within, between = np.maximum(within, 1e-9) / rest, between / freedom
     correlation = (between - within) / (between + (mean_size - 1) * within)
     return np.clip(correlation, 0, 1), freedom
+
+
+def _days_alike(days: Days, scores: Values) -> Values:
+    """Return how many days count as one, per question, as days resemble the day before.
+
+    The ratio by which a first-order autocorrelation raises the variance of a mean (Bayley and
+    Hammersley 1946), estimated from neighbouring days.
+    """
+    size = days.counts.sum(axis=1)
+    means = days.counts @ scores / size[:, None]
+    products, squares = np.zeros(scores.shape[1]), np.full(scores.shape[1], 1e-12)
+    for mine in (~days.current, days.current):
+        if mine.any():
+            weight = size[mine, None]
+            centre = np.average(means[mine], axis=0, weights=size[mine])
+            gaps = np.sqrt(weight) * (means[mine] - centre)
+            products += (gaps[1:] * gaps[:-1]).sum(axis=0)
+            squares += (gaps**2).sum(axis=0)
+    alike = np.clip(products / squares, 0, 0.9)
+    ratio: Values = (1 + alike) / (1 - alike)
+    return ratio
 
 
 def mean_test(days: Days, scores: Values) -> Outcome:
@@ -168,17 +195,25 @@ def shape_test(days: Days) -> Outcome:
     return Outcome(statistic, float(p))
 
 
-def rate_test(current: float, m: float, reference: float, n: float, factor: float = 1.0) -> float:
+def rate_test(
+    current: float,
+    m: float,
+    reference: float,
+    n: float,
+    effect: tuple[float, float] = (1.0, ENDLESS),
+) -> float:
     """Return how often a rate no higher than the reference's gives as many rows in the current.
 
     Given all such rows, those of the current window are binomial, which is exact for rare events
     (Przyborowski and Wilenski 1940). One row in the reference that stands for its two ends makes
     it the law of values beyond a sample's range, the negative binomial NB(2, n / (n + m)) (Gumbel
-    and von Schelling 1950).
+    and von Schelling 1950). Days count by their factor, and as in a t-test by how well it is known.
     """
     if current <= 0:
         return 1.0
-    return float(special.betainc(current / factor, reference / factor + 1, m / (n + m)))
+    factor, degrees = effect
+    p = special.betainc(current / factor, reference / factor + 1, m / (n + m))
+    return float(special.stdtr(degrees, special.ndtri(p)))
 
 
 def pool(days: Days, least: float, share: float, *, ordered: bool) -> NDArray[np.int64]:
@@ -218,10 +253,10 @@ def adjust(p_values: Values) -> Values:
     return adjusted
 
 
-def share_factor(days: Days, places: NDArray[np.bool_]) -> float:
-    """Return the design effect of the share of rows in some of the bins."""
-    factors, _ = design_effects(days, places[:, None].astype(np.float64))
-    return float(factors[0])
+def share_effect(days: Days, places: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the design effect of the share of rows in some bins, and its degrees of freedom."""
+    factors, degrees = design_effects(days, places[:, None].astype(np.float64))
+    return float(factors[0]), float(degrees[0])
 
 
 def correlation_tests(
