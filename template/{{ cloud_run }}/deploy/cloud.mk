@@ -1,0 +1,25 @@
+# Google Cloud: what exists around the service. GCP_PROJECT names the project; `gcloud auth login
+# --update-adc` signs you in.
+GCP_REGION ?= europe-west1
+OPERATE := $(RUN) operate
+TERRAFORM := terraform -chdir=deploy/terraform
+
+.PHONY: bootstrap doctor plan apply github destroy
+
+bootstrap: ## make the state bucket and GitHub's environments (ARGS=--yes: really; else say what)
+	$(NEEDS_ENV)$(OPERATE) bootstrap --env $(ENV) $(ARGS)
+
+doctor: ## check variables, sign-in, roles, APIs and reviewers, and print each fix
+	$(NEEDS_ENV)$(OPERATE) doctor --env $(ENV)
+
+plan: ## say what Terraform would change
+	$(NEEDS_ENV)$(OPERATE) terraform plan --env $(ENV) $(ARGS)
+
+apply: ## let Terraform make or change what is in deploy/terraform
+	$(NEEDS_ENV)$(OPERATE) terraform apply --env $(ENV) $(ARGS)
+
+github: ## copy Terraform's outputs to the variables of GitHub's environment
+	$(NEEDS_ENV)$(OPERATE) github --env $(ENV)
+
+destroy: ## destroy an environment, list what is left, and fail if anything is
+	$(NEEDS_ENV)$(OPERATE) destroy --env $(ENV) $(ARGS)

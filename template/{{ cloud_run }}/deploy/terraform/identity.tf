@@ -1,0 +1,135 @@
+# GitHub's jobs exchange their own short-lived token for one of these accounts: no key exists.
+
+resource "google_iam_workload_identity_pool" "github" {
+  workload_identity_pool_id = local.name
+  depends_on                = [google_project_service.needed]
+}
+
+resource "google_iam_workload_identity_pool_provider" "github" {
+  workload_identity_pool_id          = google_iam_workload_identity_pool.github.workload_identity_pool_id
+  workload_identity_pool_provider_id = "github"
+
+  attribute_mapping = {
+    "google.subject"        = "assertion.sub"
+    "attribute.environment" = "assertion.environment"
+  }
+
+  # The repository by number, and only jobs in one of these GitHub environments. The subject is not
+  # used: its form differs between repositories created before and after July 2026.
+  attribute_condition = "assertion.repository_id == '${var.github_repository_id}' && assertion.environment in ['${var.environment}', 'plan']"
+
+  oidc {
+    issuer_uri = "https://token.actions.githubusercontent.com"
+  }
+}
+
+# --- the service itself -----------------------------------------------------------------------
+
+resource "google_service_account" "runtime" {
+  account_id   = "${local.name}-run"
+  display_name = "${local.name}: answers requests"
+}
+
+resource "google_secret_manager_secret_iam_member" "runtime" {
+  for_each  = var.secrets
+  secret_id = google_secret_manager_secret.setting[each.key].id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.runtime.member
+}
+
+# --- who releases -----------------------------------------------------------------------------
+
+resource "google_service_account" "deploy" {
+  account_id   = "${local.name}-cd"
+  display_name = "${local.name}: releases, from GitHub's environment ${var.environment}"
+}
+
+resource "google_service_account_iam_member" "deploy_from_github" {
+  service_account_id = google_service_account.deploy.name
+  role               = "roles/iam.workloadIdentityUser"
+  member             = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.github.name}/attribute.environment/${var.environment}"
+}
+
+resource "google_cloud_run_v2_service_iam_member" "deploy" {
+  for_each = toset(["roles/run.developer", "roles/run.invoker"])
+  name     = google_cloud_run_v2_service.this.name
+  location = var.region
+  role     = each.key
+  member   = google_service_account.deploy.member
+}
+
+resource "google_cloud_run_v2_job_iam_member" "deploy" {
+  name     = google_cloud_run_v2_job.monitoring.name
+  location = var.region
+  role     = "roles/run.developer"
+  member   = google_service_account.deploy.member
+}
+
+resource "google_service_account_iam_member" "deploy_as" {
+  for_each = {
+    runtime    = google_service_account.runtime.name
+    monitoring = google_service_account.monitoring.name
+  }
+  service_account_id = each.value
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.deploy.member
+}
+
+# The smoke test calls the service as this account.
+resource "google_service_account_iam_member" "deploy_identity_token" {
+  service_account_id = google_service_account.deploy.name
+  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  member             = google_service_account.deploy.member
+}
+
+# Only staging builds, so only its account may push; production's cannot change an image.
+resource "google_artifact_registry_repository_iam_member" "deploy" {
+  project    = local.is_staging ? var.project : coalesce(var.registry_project, var.project)
+  location   = var.region
+  repository = local.is_staging ? google_artifact_registry_repository.images[0].name : var.name
+  role       = local.is_staging ? "roles/artifactregistry.writer" : "roles/artifactregistry.reader"
+  member     = google_service_account.deploy.member
+}
+
+# Cloud Run itself pulls images; in staging's own project it may already.
+resource "google_artifact_registry_repository_iam_member" "cloud_run" {
+  count      = var.registry_project == "" ? 0 : 1
+  project    = var.registry_project
+  location   = var.region
+  repository = var.name
+  role       = "roles/artifactregistry.reader"
+  member     = "serviceAccount:service-${data.google_project.this.number}@serverless-robot-prod.iam.gserviceaccount.com"
+}
+
+resource "google_storage_bucket_iam_member" "deploy" {
+  bucket = google_storage_bucket.releases.name
+  role   = "roles/storage.objectUser"
+  member = google_service_account.deploy.member
+}
+
+# The canary's errors are counted in the request log, which no narrower role can read.
+resource "google_project_iam_member" "deploy_reads_logs" {
+  project = var.project
+  role    = "roles/logging.viewer"
+  member  = google_service_account.deploy.member
+}
+
+# --- who plans, for pull requests: reads, and changes nothing -----------------------------------
+
+resource "google_service_account" "plan" {
+  account_id   = "${local.name}-plan"
+  display_name = "${local.name}: plans, from GitHub's environment plan"
+}
+
+resource "google_service_account_iam_member" "plan_from_github" {
+  service_account_id = google_service_account.plan.name
+  role               = "roles/iam.workloadIdentityUser"
+  member             = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.github.name}/attribute.environment/plan"
+}
+
+resource "google_project_iam_member" "plan" {
+  for_each = toset(["roles/viewer", "roles/iam.securityReviewer"])
+  project  = var.project
+  role     = each.key
+  member   = google_service_account.plan.member
+}

@@ -1,0 +1,187 @@
+# --- predictions: from the service's log to a bucket --------------------------------------------
+
+resource "google_storage_bucket" "predictions" {
+  name                        = "${var.project}-${local.name}-predictions"
+  location                    = var.region
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age = 400 # days: last year's season is there to compare with
+    }
+  }
+}
+
+resource "google_logging_project_sink" "predictions" {
+  name                   = "${local.name}-predictions"
+  destination            = "storage.googleapis.com/${google_storage_bucket.predictions.name}"
+  unique_writer_identity = true
+  filter                 = "resource.type=\"cloud_run_revision\" resource.labels.service_name=\"${local.name}\" jsonPayload.schema=1 jsonPayload.request_id:*"
+}
+
+resource "google_storage_bucket_iam_member" "sink" {
+  bucket = google_storage_bucket.predictions.name
+  role   = "roles/storage.objectCreator"
+  member = google_logging_project_sink.predictions.writer_identity
+}
+
+# --- the monitoring job and what starts it ------------------------------------------------------
+
+resource "google_service_account" "monitoring" {
+  account_id   = "${local.name}-mon"
+  display_name = "${local.name}: compares predictions with the reference"
+}
+
+resource "google_storage_bucket_iam_member" "monitoring" {
+  bucket = google_storage_bucket.predictions.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.monitoring.member
+}
+
+resource "google_cloud_run_v2_job" "monitoring" {
+  name                = "${local.name}-monitoring"
+  location            = var.region
+  deletion_protection = false
+
+  template {
+    template {
+      service_account = google_service_account.monitoring.email
+      timeout         = "1800s"
+      max_retries     = 1
+
+      containers {
+        image = local.placeholder
+
+        resources {
+          limits = { cpu = "1", memory = "2Gi" }
+        }
+
+        dynamic "env" {
+          for_each = merge(local.settings, { PREDICTION_LOG = "gs://${google_storage_bucket.predictions.name}" })
+          content {
+            name  = env.key
+            value = env.value
+          }
+        }
+      }
+    }
+  }
+
+  lifecycle {
+    ignore_changes = [client, client_version, template[0].template[0].containers[0].image]
+  }
+
+  depends_on = [google_project_service.needed]
+}
+
+resource "google_service_account" "schedule" {
+  account_id   = "${local.name}-cron"
+  display_name = "${local.name}: starts the monitoring job"
+}
+
+resource "google_cloud_run_v2_job_iam_member" "schedule" {
+  name     = google_cloud_run_v2_job.monitoring.name
+  location = var.region
+  role     = "roles/run.invoker"
+  member   = google_service_account.schedule.member
+}
+
+resource "google_cloud_scheduler_job" "monitoring" {
+  name      = "${local.name}-monitoring"
+  region    = var.region
+  schedule  = var.monitoring_schedule
+  time_zone = "Etc/UTC"
+
+  http_target {
+    http_method = "POST"
+    uri         = "https://run.googleapis.com/v2/projects/${var.project}/locations/${var.region}/jobs/${google_cloud_run_v2_job.monitoring.name}:run"
+
+    oauth_token {
+      service_account_email = google_service_account.schedule.email
+    }
+  }
+
+  depends_on = [google_project_service.needed]
+}
+
+# --- alerts and the budget ----------------------------------------------------------------------
+
+resource "google_monitoring_notification_channel" "email" {
+  count        = var.alert_email == "" ? 0 : 1
+  display_name = local.name
+  type         = "email"
+  labels       = { email_address = var.alert_email }
+}
+
+resource "google_monitoring_alert_policy" "errors" {
+  display_name          = "${local.name}: requests fail"
+  combiner              = "OR"
+  notification_channels = google_monitoring_notification_channel.email[*].name
+
+  conditions {
+    display_name = "more than one 5xx a minute for 5 minutes"
+
+    condition_threshold {
+      filter          = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local.name}\" AND metric.type=\"run.googleapis.com/request_count\" AND metric.labels.response_code_class=\"5xx\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 1
+      duration        = "300s"
+
+      aggregations {
+        alignment_period     = "60s"
+        per_series_aligner   = "ALIGN_DELTA"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "latency" {
+  display_name          = "${local.name}: requests are slow"
+  combiner              = "OR"
+  notification_channels = google_monitoring_notification_channel.email[*].name
+
+  conditions {
+    display_name = "the 99th percentile is above 2 s for 10 minutes"
+
+    condition_threshold {
+      filter          = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local.name}\" AND metric.type=\"run.googleapis.com/request_latencies\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 2000
+      duration        = "600s"
+
+      aggregations {
+        alignment_period     = "60s"
+        per_series_aligner   = "ALIGN_PERCENTILE_99"
+        cross_series_reducer = "REDUCE_MAX"
+      }
+    }
+  }
+}
+
+resource "google_billing_budget" "this" {
+  count           = var.billing_account == "" ? 0 : 1
+  billing_account = var.billing_account
+  display_name    = local.name
+
+  budget_filter {
+    projects = ["projects/${data.google_project.this.number}"]
+  }
+
+  amount {
+    specified_amount {
+      units = tostring(var.monthly_budget)
+    }
+  }
+
+  dynamic "threshold_rules" {
+    for_each = [0.5, 0.9, 1.0]
+    content {
+      threshold_percent = threshold_rules.value
+    }
+  }
+}

@@ -1,0 +1,298 @@
+"""Cloud Run's Terraform, against the google provider's real schema and the service's real API."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Render, once
+from google_schema import extract, save
+
+WHEEL = "cdktn-provider-google==21.1.0"
+VERSION = "8.7.0"
+PROVIDER = Path(__file__).with_name("google_provider.py")
+GIVEN = {"project": "stub-project", "environment": "staging", "github_repository_id": "123456"}
+Plan = dict[str, dict[str, Any]]
+Plans = Callable[..., Plan]
+Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
+
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("terraform") is None, reason="TERRAFORM IS NOT INSTALLED: nothing was planned"
+    ),
+]
+
+
+def named(folder: Path, kind: str) -> set[str]:
+    text = "".join(path.read_text() for path in folder.glob("*.tf"))
+    return set(re.findall(rf'(?m)^{kind} "(\w+)"', text))
+
+
+@pytest.fixture(scope="session")
+def module(render: Render) -> Path:
+    return render(cloud="cloud-run") / "deploy" / "terraform"
+
+
+@pytest.fixture(scope="session")
+def mirror(module: Path, shared: Path) -> Path:
+    """A folder of providers in which google's is the stand-in."""
+
+    def build(target: Path) -> None:
+        target.mkdir()
+        words = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(target), WHEEL]
+        subprocess.run([sys.executable, *words], check=True, capture_output=True)
+        schema = extract(
+            next(target.glob("*.whl")), named(module, "resource"), named(module, "data")
+        )
+        assert schema["version"] == VERSION
+        save(schema, target / "schema.json")
+        where = target / f"registry.terraform.io/hashicorp/google/{VERSION}/linux_amd64"
+        where.mkdir(parents=True)
+        started = where / f"terraform-provider-google_v{VERSION}"
+        started.write_text(f"#!/bin/sh\nexec {sys.executable} {PROVIDER}\n")
+        started.chmod(0o755)
+
+    return once(shared / "providers", build)
+
+
+@pytest.fixture(scope="session")
+def initialised(module: Path, mirror: Path, shared: Path) -> Path:
+    """A copy of the module that is initialised, to be copied."""
+
+    def build(target: Path) -> None:
+        shutil.copytree(module, target)
+        (target / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
+        place = f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n'
+        (target / "terraform.rc").write_text(place)
+        command(target, mirror)("init", "-input=false", "-no-color")
+
+    return once(shared / "terraform", build)
+
+
+def command(folder: Path, mirror: Path) -> Terraform:
+    """Return a function that runs Terraform in a folder."""
+    variables = {
+        **os.environ,
+        **{f"TF_VAR_{name}": value for name, value in GIVEN.items()},
+        "TF_CLI_CONFIG_FILE": str(folder / "terraform.rc"),
+        "TF_IN_AUTOMATION": "1",
+        "PROVIDER_SCHEMA": str(mirror / "schema.json"),
+    }
+
+    def run(*words: str, check: bool = True, **more: str) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            ["terraform", *words], cwd=folder, env={**variables, **more},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if check:
+            assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def terraform(initialised: Path, mirror: Path, tmp_path: Path) -> Terraform:
+    """A function that runs Terraform in a copy of the module, to be changed."""
+    return command(Path(shutil.copytree(initialised, tmp_path / "terraform")), mirror)
+
+
+@pytest.fixture(scope="session")
+def plans(initialised: Path, mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Plans:
+    """A function from variables to what is planned for each resource, by address."""
+    run = command(Path(shutil.copytree(initialised, tmp_path_factory.mktemp("plan") / "t")), mirror)
+
+    @cache
+    def planned(**variables: str) -> Plan:
+        given = {f"TF_VAR_{name}": value for name, value in variables.items()}
+        run("plan", "-input=false", "-out=plan.bin", **given)
+        root = json.loads(run("show", "-json", "plan.bin").stdout)["planned_values"]
+        return {each["address"]: each["values"] for each in root["root_module"]["resources"]}
+
+    return planned
+
+
+def test_whole_module_applies_and_is_destroyed(terraform: Terraform) -> None:
+    terraform("validate", "-no-color")
+    applied = terraform("apply", "-auto-approve", "-input=false", "-no-color").stdout
+    assert "Apply complete!" in applied
+    again = terraform("plan", "-detailed-exitcode", "-input=false", "-no-color", check=False)
+    assert again.returncode == 0, again.stdout
+    printed = json.loads(terraform("output", "-json").stdout)
+    assert set(printed["variables"]["value"]) >= {"GCP_PROJECT", "RELEASE_BUCKET"}
+    destroyed = terraform("destroy", "-auto-approve", "-input=false", "-no-color").stdout
+    assert "Destroy complete!" in destroyed
+
+
+FAULTS = [
+    ("service.tf", "max_instance_request_concurrency =", "max_concurrency =", "Unsupported arg"),
+    ("service.tf", "startup_probe {", "start_probe {", "Unsupported block type"),
+    ("identity.tf", "    issuer_uri =", "    issuer =", "Unsupported argument"),
+    (
+        "identity.tf",
+        'role               = "roles/iam.workloadIdentityUser"',
+        "",
+        "Missing required",
+    ),
+    ("monitoring.tf", "unique_writer_identity = true", 'unique_writer_identity = "yes"', "bool"),
+    (
+        "service.tf",
+        "google_service_account.runtime.email",
+        "google_service_account.run.email",
+        "undeclared",
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault[2])
+def test_seeded_fault_is_caught(
+    fault: tuple[str, str, str, str], terraform: Terraform, tmp_path: Path
+) -> None:
+    name, old, new, said = fault
+    path = tmp_path / "terraform" / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    done = terraform("validate", "-no-color", check=False)
+    assert done.returncode == 1
+    assert said in done.stdout + done.stderr
+
+
+def test_service_fits_the_api(plans: Plans) -> None:
+    """Terraform's schema is not the API's: each field is looked up in the API's own messages."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of its support for old Pythons
+        from google.cloud import run_v2  # noqa: PLC0415
+    from google.protobuf import json_format  # noqa: PLC0415
+
+    found = plans(secrets='["API_KEYS"]', settings='{"MAX_WAITING": "64"}')
+    message = run_v2.Service.pb(run_v2.Service())
+    values = found["google_cloud_run_v2_service.this"]
+    configured = {k: v for k, v in values.items() if k not in {"deletion_protection", "location"}}
+    json_format.ParseDict(as_api(configured, message.DESCRIPTOR), message)
+    container = message.template.containers[0]
+    assert {each.name for each in container.env} >= {"API_KEYS", "MAX_WAITING", "MODEL_STAGE"}
+    assert container.startup_probe.http_get.path == "/readyz"
+    assert container.liveness_probe.http_get.path == "/healthz"
+    assert message.template.max_instance_request_concurrency == 40
+    with pytest.raises(json_format.ParseError):
+        json_format.ParseDict(
+            {"template": {"concurrency": 40}}, run_v2.Service.pb(run_v2.Service())
+        )
+
+
+def as_api(value: Any, message: Any) -> Any:
+    """Turn Terraform's values into the API's: a block that comes once is no list there."""
+    fields = {field.name: field for field in message.fields}
+    result = {}
+    for name, each in value.items():
+        if each in (None, [], {}, ""):
+            continue
+        field = fields.get(name)
+        if field is None or field.message_type is None or is_map(field):
+            result[name] = each
+        elif isinstance(each, list):
+            inner = [as_api(item, field.message_type) for item in each]
+            result[name] = inner if field.label == field.LABEL_REPEATED else inner[0]
+        else:
+            result[name] = each
+    return result
+
+
+def is_map(field: Any) -> bool:
+    return bool(field.message_type.GetOptions().map_entry)
+
+
+def test_nobody_has_more_rights_than_it_needs(plans: Plans) -> None:
+    found = plans()
+    granted = {
+        (address.split(".")[1].split("[")[0], values["role"])
+        for address, values in found.items()
+        if "_iam_member." in address
+    }
+    broad = {role for _, role in granted} & {"roles/owner", "roles/editor", "roles/run.admin"}
+    assert broad == set()
+    project_wide = {
+        (address.split(".")[1].split("[")[0], values["role"])
+        for address, values in found.items()
+        if address.startswith("google_project_iam_member.")
+    }
+    assert project_wide == {
+        ("deploy_reads_logs", "roles/logging.viewer"),
+        ("plan", "roles/viewer"),
+        ("plan", "roles/iam.securityReviewer"),
+    }
+    assert not any("_iam_binding" in address or "_iam_policy" in address for address in found)
+    assert not any(
+        values.get("member") in {"allUsers", "allAuthenticatedUsers"} for values in found.values()
+    )
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_only_the_repositorys_environments_may_deploy(environment: str, plans: Plans) -> None:
+    found = plans(environment=environment)
+    provider = found["google_iam_workload_identity_pool_provider.github"]
+    assert provider["attribute_condition"] == (
+        f"assertion.repository_id == '123456' && assertion.environment in ['{environment}', 'plan']"
+    )
+
+
+def test_only_staging_may_push_images(plans: Plans) -> None:
+    address = "google_artifact_registry_repository_iam_member.deploy"
+    assert plans()[address]["role"] == "roles/artifactregistry.writer"
+    production = plans(environment="production")
+    assert production[address]["role"] == "roles/artifactregistry.reader"
+    assert "google_artifact_registry_repository.images[0]" not in production
+
+
+def test_names_fit_googles_limits(plans: Plans) -> None:
+    found = plans(environment="production", name="a" * 14)
+    accounts = [
+        v["account_id"] for a, v in found.items() if a.startswith("google_service_account.")
+    ]
+    assert len(accounts) == 5
+    assert all(6 <= len(name) <= 30 for name in accounts)
+    pool = found["google_iam_workload_identity_pool.github"]["workload_identity_pool_id"]
+    assert 4 <= len(pool) <= 32
+
+
+def test_apply_does_not_put_back_what_a_release_deployed(
+    terraform: Terraform, tmp_path: Path
+) -> None:
+    terraform("apply", "-auto-approve", "-input=false")
+    path = tmp_path / "terraform" / "terraform.tfstate"
+    state = json.loads(path.read_text())
+    service = next(r for r in state["resources"] if r["type"] == "google_cloud_run_v2_service")
+    values = service["instances"][0]["attributes"]
+    template = values["template"][0]
+    template["containers"][0]["image"] = "registry/app@sha256:abc"
+    template["labels"] = values["labels"] = {"release": "r1"}
+    values["traffic"] = [{**values["traffic"][0], "revision": "app-00002-abc"}]
+    state["serial"] += 1
+    path.write_text(json.dumps(state))
+    terraform("plan", "-detailed-exitcode", "-input=false", "-refresh=false")
+    changed = {"TF_VAR_settings": '{"MAX_WAITING": "64"}'}
+    terraform("plan", "-input=false", "-out=plan.bin", "-refresh=false", **changed)
+    plan = json.loads(terraform("show", "-json", "plan.bin").stdout)
+    after = next(
+        c["change"]["after"]
+        for c in plan["resource_changes"]
+        if c["address"] == "google_cloud_run_v2_service.this"
+    )
+    assert after["template"][0]["containers"][0]["image"] == "registry/app@sha256:abc"
+    assert after["traffic"][0]["revision"] == "app-00002-abc"
+
+
+def test_format_is_terraforms(module: Path) -> None:
+    done = subprocess.run(
+        ["terraform", "fmt", "-check", "-diff", "-recursive", module],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
