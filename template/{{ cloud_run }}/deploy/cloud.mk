@@ -1,8 +1,7 @@
 # Google Cloud: what exists around the service. GCP_PROJECT names the project; `gcloud auth login
 # --update-adc` signs you in.
 GCP_REGION ?= europe-west1
-OPERATE := $(RUN) operate
-TERRAFORM := terraform -chdir=deploy/terraform
+OPERATE := $(RUN) python -m $(PACKAGE).operate
 
 .PHONY: bootstrap doctor plan apply github destroy
 
@@ -13,10 +12,10 @@ doctor: ## check variables, sign-in, roles, APIs and reviewers, and print each f
 	$(NEEDS_ENV)$(OPERATE) doctor --env $(ENV)
 
 plan: ## say what Terraform would change
-	$(NEEDS_ENV)$(OPERATE) terraform plan --env $(ENV) $(ARGS)
+	$(NEEDS_ENV)$(OPERATE) plan --env $(ENV) $(ARGS)
 
 apply: ## let Terraform make or change what is in deploy/terraform
-	$(NEEDS_ENV)$(OPERATE) terraform apply --env $(ENV) $(ARGS)
+	$(NEEDS_ENV)$(OPERATE) apply --env $(ENV) $(ARGS)
 
 github: ## copy Terraform's outputs to the variables of GitHub's environment
 	$(NEEDS_ENV)$(OPERATE) github --env $(ENV)

@@ -1,0 +1,96 @@
+"""Bootstrap, check, apply and destroy what the service needs on Google Cloud and GitHub."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from ..errors import run_command
+from . import github
+from .google import Place, TerraformFailedError
+from .steps import carry_out
+
+ENVIRONMENTS = ("staging", "production")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="operate", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, function in COMMANDS.items():
+        text = str(function.__doc__).splitlines()[0]
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--env", choices=ENVIRONMENTS, required=True)
+        command.add_argument("--yes", action="store_true", help="do it; without, only say what")
+    return parser.parse_args(arguments)
+
+
+def _bootstrap(place: Place, chosen: argparse.Namespace) -> int:
+    """Make the state bucket, turn on APIs and make GitHub's environments; look first."""
+    steps = [*place.foundations(), *github.environments(place.repository)]
+    if carry_out(steps, chosen.yes):
+        print("\nNothing was made. To make what is missing, add ARGS=--yes.")
+    else:
+        print(f"\nNext: make apply ENV={place.environment} && make github ENV={place.environment}")
+    return 0
+
+
+def _doctor(place: Place, _chosen: argparse.Namespace) -> int:
+    """Check all that a release needs, and print the fix of what is missing."""
+    missing = carry_out(place.checks(), really=False)
+    print(f"\n{missing or 'nothing'} to fix")
+    return 1 if missing else 0
+
+
+def _plan(place: Place, _chosen: argparse.Namespace) -> int:
+    """Say what Terraform would change."""
+    place.terraform("plan", "-lock=false")
+    return 0
+
+
+def _apply(place: Place, _chosen: argparse.Namespace) -> int:
+    """Let Terraform change what is different, after it has asked."""
+    place.terraform("apply")
+    return 0
+
+
+def _github(place: Place, _chosen: argparse.Namespace) -> int:
+    """Copy Terraform's outputs to the variables of GitHub's environments."""
+    here, outputs = place.repository, place.outputs()
+    carry_out(github.variables(here, place.environment, outputs["variables"]), really=True)
+    carry_out(github.variables(here, "plan", outputs["plan_variables"]), really=True)
+    return 0
+
+
+def _destroy(place: Place, chosen: argparse.Namespace) -> int:
+    """Destroy an environment and list what is left of it."""
+    if not chosen.yes:
+        place.terraform("plan", "-destroy", "-lock=false")
+        print("\nNothing was destroyed. To destroy this, add ARGS=--yes.")
+        return 0
+    try:
+        place.terraform("destroy", "-auto-approve")
+    except TerraformFailedError as error:
+        print(error, file=sys.stderr)  # what is left is what matters now
+    left = place.survivors()
+    print("\n".join(f"left    {each}" for each in left) or "nothing is left")
+    return 1 if left else 0
+
+
+COMMANDS: dict[str, Callable[[Place, argparse.Namespace], int]] = {
+    "bootstrap": _bootstrap,
+    "doctor": _doctor,
+    "plan": _plan,
+    "apply": _apply,
+    "github": _github,
+    "destroy": _destroy,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; exit 1 if something is missing or left."""
+    chosen = parse(arguments)
+    return COMMANDS[chosen.command](Place.found(chosen.env), chosen)
+
+
+if __name__ == "__main__":
+    run_command(main)

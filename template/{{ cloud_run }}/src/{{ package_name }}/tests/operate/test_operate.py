@@ -1,0 +1,201 @@
+"""Bootstrapping looks first and changes nothing unasked; the doctor names each fix."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from ...operate import __main__ as operate
+from ...operate import google, steps
+from ...release import command
+
+READS = ("describe", "list", "view", "print-access-token", "get-iam-policy", "output")
+
+
+class Clouds:
+    """Plays gcloud, gh and terraform: knows what exists, and remembers what was made."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.missing: set[str] = set()
+        self.left: dict[str, list[dict[str, str]]] = {}
+        self.failing: set[str] = set()
+
+    def __call__(self, words: Sequence[str], text: str | None = None) -> "CompletedProcess[str]":
+        line = " ".join(words)
+        found = next((part for part in self.missing if part in line), None)
+        reads = any(word in READS for word in words) or list(words[:2]) == ["gh", "api"]
+        if not reads or "--method=" in line:
+            self.made.append(f"{line} {text or ''}".strip())
+            self.missing = {part for part in self.missing if part not in line}
+            return CompletedProcess(list(words), 0, "", "")
+        if found:
+            return CompletedProcess(list(words), 1, "[]", "NOT_FOUND")
+        return CompletedProcess(list(words), 0, self.answer(line), "")
+
+    def answer(self, line: str) -> str:
+        rules = [{"type": "required_reviewers"}, {"type": "branch_policy"}]
+        answers: dict[str, Any] = {
+            "gh repo view": {"nameWithOwner": "acme/example"},
+            "repos/acme/example/environments": {"protection_rules": rules},
+            "gh api repos/acme/example --jq": 123456,
+            "gh api user": 7,
+            "--json=name,value": [],
+            "terraform": {
+                "variables": {"value": {"GCP_PROJECT": "project"}},
+                "plan_variables": {"value": {"GCP_SERVICE_ACCOUNT": "plan@project"}},
+            },
+        }
+        for start, answer in answers.items():
+            if start in line:
+                return json.dumps(answer)
+        return self.printed(line)
+
+    def printed(self, line: str) -> str:
+        printed = {
+            "services list --enabled": " ".join(google.APIS),
+            "attributeCondition": "assertion.repository_id == '123456' && more",
+            "get-iam-policy": "principalSet://…/attribute.environment/production",
+            "gh variable list": " ".join(google.VARIABLES),
+            "print-access-token": "token",
+            "buckets describe": "there",
+        }
+        for part, text in printed.items():
+            if part in line:
+                return text
+        return json.dumps(next((v for part, v in self.left.items() if part in line), []))
+
+
+@pytest.fixture
+def clouds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clouds:
+    fake = Clouds()
+    (tmp_path / "variables.tf").write_text('variable "name" {\n  default = "example"\n}\n')
+
+    def terraform(words: Sequence[str], check: bool) -> "CompletedProcess[str]":
+        assert not check
+        line = " ".join(words[2:])
+        fake.made.append(f"terraform {line}")
+        return CompletedProcess(list(words), int(words[2] in fake.failing), "", "")
+
+    monkeypatch.setattr(command, "attempt", fake)
+    monkeypatch.setattr(steps, "attempt", fake)
+    monkeypatch.setattr(google, "attempt", fake)
+    monkeypatch.setattr("subprocess.run", terraform)
+    monkeypatch.setattr(google, "FOLDER", tmp_path)
+    monkeypatch.setenv("GCP_PROJECT", "project")
+    return fake
+
+
+def run(*words: str) -> int:
+    return operate.main([words[0], "--env", "production", *words[1:]])
+
+
+def test_bootstrap_only_says_what_is_missing(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds.missing = {"terraform-state", "environments/production"}
+    assert run("bootstrap") == 0
+    assert clouds.made == []
+    said = capsys.readouterr().out
+    assert "missing state bucket project-terraform-state" in said
+    assert "gcloud storage buckets create gs://project-terraform-state" in said
+    assert "Nothing was made" in said
+
+
+def test_bootstrap_makes_what_is_missing_and_nothing_twice(clouds: Clouds) -> None:
+    clouds.missing = {"terraform-state", "environments/production"}
+    assert run("bootstrap", "--yes") == 0
+    made = "\n".join(clouds.made)
+    assert "buckets create" in made
+    assert "--versioning" in made
+    assert '"reviewers": [{"type": "User", "id": 7}]' in made
+    assert "deployment-branch-policies --field=name=main" in made
+    clouds.made.clear()
+    run("bootstrap", "--yes")
+    assert clouds.made == []
+
+
+def test_doctor_finds_nothing_in_a_whole_environment(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds.left = {"run services list": [{"name": "example-production"}]}
+    assert run("doctor") == 0
+    assert "nothing to fix" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("missing", "fix"),
+    [
+        ("print-access-token", "gcloud auth login"),
+        ("buckets describe", "gcloud storage buckets create"),
+        ("environments/production", "make bootstrap ENV=production"),
+        ("workload-identity-pools", "make apply ENV=production"),
+        ("get-iam-policy", "make apply ENV=production"),
+        ("gh variable list", "make github ENV=production"),
+        ("services list --enabled", "gcloud services enable"),
+    ],
+)
+def test_doctor_prints_the_fix(
+    missing: str, fix: str, clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds.left = {"run services list": [{"name": "example-production"}]}
+    clouds.missing = {missing}
+    assert run("doctor") == 1
+    said = capsys.readouterr().out
+    assert fix in said
+    assert "1 to fix" in said
+
+
+def test_trust_in_another_repository_is_found(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = clouds.printed
+    monkeypatch.setattr(clouds, "printed", lambda line: honest(line).replace("123456", "1"))
+    assert run("doctor") == 1
+    assert "missing trust in this repository's number" in capsys.readouterr().out
+
+
+def test_apply_uses_the_environments_own_state(clouds: Clouds) -> None:
+    backend = (
+        "-backend-config=bucket=project-terraform-state -backend-config=prefix=example-production"
+    )
+    given = "-var=environment=production -var=github_repository_id=123456"
+    assert run("apply") == 0
+    assert clouds.made == [
+        f"terraform init -reconfigure -input=false {backend}",
+        "terraform apply -var=project=project -var=region=europe-west1 " + given,
+    ]
+
+
+def test_outputs_become_variables_of_github(clouds: Clouds) -> None:
+    assert run("github") == 0
+    assert clouds.made == [
+        "gh variable set GCP_PROJECT --env=production --repo=acme/example --body=project",
+        "gh variable set GCP_SERVICE_ACCOUNT --env=plan --repo=acme/example --body=plan@project",
+    ]
+
+
+def test_destroy_needs_a_yes(clouds: Clouds, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("destroy") == 0
+    assert [line for line in clouds.made if "terraform destroy" in line] == []
+    assert "Nothing was destroyed" in capsys.readouterr().out
+
+
+def test_what_survives_is_listed_and_an_error(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds.failing = {"destroy"}
+    clouds.left = {
+        "storage buckets list": [
+            {"name": "project-example-production-predictions"},
+            {"name": "project-example-staging-predictions"},
+        ]
+    }
+    assert run("destroy", "--yes") == 1
+    assert capsys.readouterr().out == "left    bucket project-example-production-predictions\n"
+    clouds.left = {}
+    clouds.failing = set()
+    assert run("destroy", "--yes") == 0

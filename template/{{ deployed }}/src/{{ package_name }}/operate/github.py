@@ -1,0 +1,84 @@
+"""GitHub's side, by `gh`: environments that hold approvals and variables."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..release.command import run_json
+from .steps import Step, succeeds
+
+ENVIRONMENTS = ("evaluation", "plan", "staging", "production")
+PROTECTED = ("evaluation", "staging", "production")  # only main deploys; pull requests plan
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository by its name, and by its number, which nobody can take over."""
+
+    name: str
+    number: str
+
+
+def repository() -> Repository:
+    """Return the repository of this folder."""
+    found = run_json(["gh", "repo", "view", "--json", "nameWithOwner"])["nameWithOwner"]
+    return Repository(found, str(run_json(["gh", "api", f"repos/{found}", "--jq", ".id"])))
+
+
+def environments(here: Repository) -> list[Step]:
+    """Return the steps to the four environments; production waits for whoever runs this."""
+    return [_environment(here, name) for name in ENVIRONMENTS]
+
+
+def _environment(here: Repository, name: str) -> Step:
+    path = f"repos/{here.name}/environments/{name}"
+    rules: dict[str, object] = {"deployment_branch_policy": None}
+    if name in PROTECTED:
+        policy = {"protected_branches": False, "custom_branch_policies": True}
+        rules["deployment_branch_policy"] = policy
+    if name == "production":
+        rules["reviewers"] = [
+            {"type": "User", "id": run_json(["gh", "api", "user", "--jq", ".id"])}
+        ]
+        rules["prevent_self_review"] = False
+    commands = [["gh", "api", "--method=PUT", path, "--input=-"]]
+    if name in PROTECTED:
+        commands.append(
+            [
+                "gh",
+                "api",
+                "--method=POST",
+                f"{path}/deployment-branch-policies",
+                "--field=name=main",
+            ]
+        )
+    what = f"GitHub environment {name}" + (", with a reviewer" if name == "production" else "")
+    return Step(what, lambda: reviewed(here, name), commands, json.dumps(rules))
+
+
+def reviewed(here: Repository, name: str) -> bool:
+    """Return whether an environment exists and, for production, waits for a reviewer."""
+    path = f"repos/{here.name}/environments/{name}"
+    if not succeeds("gh", "api", path):
+        return False
+    rules = run_json(["gh", "api", path]).get("protection_rules", [])
+    kinds = {rule["type"] for rule in rules}
+    needed = {"required_reviewers"} if name == "production" else set()
+    return needed | ({"branch_policy"} if name in PROTECTED else set()) <= kinds
+
+
+def variables(here: Repository, environment: str, wanted: Mapping[str, str]) -> list[Step]:
+    """Return the steps that give an environment its variables."""
+    words = ["gh", "variable", "list", f"--env={environment}", f"--repo={here.name}"]
+    found = run_json([*words, "--json=name,value"]) or []
+    known = {each["name"]: each["value"] for each in found}
+    return [_variable(here, environment, (name, wanted[name]), known) for name in wanted]
+
+
+def _variable(
+    here: Repository, environment: str, pair: tuple[str, str], known: Mapping[str, str]
+) -> Step:
+    name, value = pair
+    words = ["gh", "variable", "set", name, f"--env={environment}", f"--repo={here.name}"]
+    what = f"{environment}: {name}={value}"
+    return Step(what, lambda: known.get(name) == value, [[*words, f"--body={value}"]])
