@@ -1,8 +1,10 @@
 """Run the `run:` steps of a workflow's job on this machine; its actions are played by functions.
 
-Enough of GitHub's expressions for our workflows: contexts, text, ==, !=, &&, || and !cancelled().
+Enough of GitHub's expressions for our workflows: contexts, text, ==, !=, &&, ||, toJSON(context)
+and !cancelled().
 """
 
+import json
 import os
 import re
 import subprocess
@@ -16,6 +18,7 @@ import yaml
 Actions = Mapping[str, Callable[[dict[str, str]], None]]
 CONTEXT = re.compile(
     r"'[^']*'|\b(?:github|env|vars|secrets|needs|inputs|steps|runner)(?:\.[\w-]+)+"
+    r"|\btoJSON\(\w+\)"
 )
 
 
@@ -39,9 +42,13 @@ class Job:
             word = match.group()
             if word[0] == "'":
                 return word
+            if word.startswith("toJSON"):
+                return repr(json.dumps(self.contexts[word[len("toJSON(") : -1]]))
             found: Any = self.contexts
             for part in word.split("."):
                 found = (found or {}).get(part)
+            if found is None and self.passed and word.startswith(("steps.", "needs.", "inputs.")):
+                raise KeyError(f"{word}: nothing sets it, though GitHub would read it as empty")
             return repr(found or "")
 
         python = CONTEXT.sub(looked_up, expression).replace("!cancelled()", "True")

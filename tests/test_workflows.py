@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from matrix import MATRIX
 from questions import TEMPLATE
 
 BIN = Path(sys.executable).parent
-PINNED = re.compile(r"^[\w.-]+/[\w./-]+@[0-9a-f]{40}$")
+PINS = tomllib.loads((TEMPLATE / "extensions" / "actions.toml").read_text(encoding="utf-8"))
+USED = re.compile(r"(?m)^\s+(?:- )?uses: (\S+?)@(\S+)(?: # (\S+))?$")
 LINTERS = {
     "actionlint": ["actionlint"],
     "zizmor": ["zizmor", "--offline", "--no-progress", "--min-severity=low", "--quiet"],
@@ -28,6 +30,14 @@ def workflows(render: Render) -> list[Path]:
     return list({path.read_bytes(): path for path in files}.values())
 
 
+@pytest.fixture(scope="module")
+def actions(render: Render) -> list[Path]:
+    """Return the actions that projects bring themselves."""
+    folders = [render(**answers) / ".github" / "actions" for answers in MATRIX]
+    files = [path for folder in folders for path in folder.glob("*/action.yml")]
+    return list({path.read_bytes(): path for path in files}.values())
+
+
 @pytest.mark.parametrize("linter", LINTERS)
 def test_linter_finds_nothing(linter: str, workflows: list[Path]) -> None:
     name, *options = LINTERS[linter]
@@ -36,16 +46,13 @@ def test_linter_finds_nothing(linter: str, workflows: list[Path]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_actions_are_pinned_to_a_commit(workflows: list[Path]) -> None:
-    used = [
-        step["uses"]
-        for path in workflows
-        for job in yaml.safe_load(path.read_text())["jobs"].values()
-        for step in job.get("steps", [])
-        if "uses" in step
-    ]
-    assert used
-    assert [action for action in used if not PINNED.match(action)] == []
+def test_actions_are_pinned_as_listed(workflows: list[Path], actions: list[Path]) -> None:
+    used = {
+        (match[1], match[3], match[2])
+        for path in [*workflows, *actions]
+        for match in USED.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert used == {(name, *pin) for name, pin in PINS.items()}
 
 
 def test_jobs_have_a_time_limit_and_no_standing_rights(workflows: list[Path]) -> None:

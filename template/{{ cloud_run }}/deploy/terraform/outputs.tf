@@ -15,6 +15,8 @@ output "variables" {
 
 output "plan_variables" {
   value = {
+    GCP_PROJECT                    = var.project
+    GCP_REGION                     = var.region
     GCP_SERVICE_ACCOUNT            = google_service_account.plan.email
     GCP_WORKLOAD_IDENTITY_PROVIDER = google_iam_workload_identity_pool_provider.github.name
   }

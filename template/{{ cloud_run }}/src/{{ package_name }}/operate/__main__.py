@@ -21,6 +21,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--env", choices=ENVIRONMENTS, required=True)
         command.add_argument("--yes", action="store_true", help="do it; without, only say what")
+        command.add_argument("--plain", action="store_true", help="without colours, for a file")
     return parser.parse_args(arguments)
 
 
@@ -41,9 +42,9 @@ def _doctor(place: Place, _chosen: argparse.Namespace) -> int:
     return 1 if missing else 0
 
 
-def _plan(place: Place, _chosen: argparse.Namespace) -> int:
+def _plan(place: Place, chosen: argparse.Namespace) -> int:
     """Say what Terraform would change."""
-    place.terraform("plan", "-lock=false")
+    place.terraform("plan", "-lock=false", *(["-no-color"] if chosen.plain else []))
     return 0
 
 

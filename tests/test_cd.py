@@ -1,0 +1,231 @@
+"""The release workflows, step by step, with every command of clouds and tools recorded."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Render
+from local_actions import Job, run_job
+from matrix import CHOICES
+from questions import TEMPLATE
+
+CLOUDS = [name for name in CHOICES["cloud"] if name != "none"]
+PINS = tomllib.loads((TEMPLATE / "extensions" / "actions.toml").read_text())
+VARS = {"MODEL_SOURCE": "baked", "IMAGE_REPOSITORY": "registry/app"}
+
+# Stands in for make, uv, gcloud, docker and the rest: writes down what it was asked, and says what
+# the real one would say where a step reads it.
+RECORDER = """#!{python}
+import json, os, pathlib, sys
+name, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
+line = " ".join([name, *words])
+known = {{k: os.environ[k] for k in ("ENV", "VARIABLES", "SMOKE_API_KEY") if os.environ.get(k)}}
+with open(os.environ["RECORD"], "a") as record:
+    record.write(json.dumps([line, known]) + "\\n")
+for part, text in json.loads(os.environ["SAYS"]).items():
+    if part in line:
+        print(text)
+sys.exit(int(any(part and part in line for part in os.environ["FAILS"].split(";"))))
+"""
+DECISION = {"version": "3", "sha256": "a" * 64}
+
+
+class Recorded:
+    """A folder of recorders in front of PATH, and what they were asked."""
+
+    def __init__(self, folder: Path, workspace: Path) -> None:
+        self.folder, self.workspace = folder, workspace
+        (folder / "bin").mkdir(parents=True)
+        for name in ("make", "uv", "gcloud", "docker", "aws", "gh", "terraform"):
+            path = folder / "bin" / name
+            path.write_text(RECORDER.format(python=sys.executable))
+            path.chmod(0o755)
+        self.record = folder / "record"
+        self.record.touch()
+        self.fails = ""
+        self.used: list[tuple[str, dict[str, str]]] = []
+
+    def action(self, name: str) -> Callable[[dict[str, str]], None]:
+        return lambda given: self.used.append((name, given))
+
+    def lines(self) -> list[str]:
+        return [json.loads(line)[0] for line in self.record.read_text().splitlines()]
+
+    def variables(self, part: str) -> dict[str, str]:
+        """Return the variables that a recorded command was given."""
+        for line in self.record.read_text().splitlines():
+            said, known = json.loads(line)
+            if part in said:
+                return dict(known)
+        raise AssertionError(part)
+
+    def job(self, workflow: str, name: str, **contexts: Any) -> Job:
+        says = {"promote_model evaluate": json.dumps(DECISION)}
+        variables = {
+            "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "RECORD": str(self.record),
+            "SAYS": json.dumps(says),
+            "FAILS": self.fails,
+        }
+        actions = {key: self.action(key) for key in [*PINS, "$/.github/actions/cloud"]}
+        job = Job(
+            {"vars": VARS, "secrets": {"SMOKE_API_KEY": "key"}, **contexts},
+            self.workspace, variables, self.folder, actions,
+        )  # fmt: skip
+        return run_job(self.workspace / ".github/workflows" / workflow, name, job)
+
+
+@pytest.fixture(params=CLOUDS)
+def recorded(request: pytest.FixtureRequest, render: Render, tmp_path: Path) -> Recorded:
+    workspace = Path(shutil.copytree(render(cloud=request.param), tmp_path / "project"))
+    return Recorded(tmp_path / "recorded", workspace)
+
+
+def inputs(**given: str) -> dict[str, Any]:
+    return {"inputs": {"version": "", "reason": "because", **given}}
+
+
+def test_cd_trains_judges_builds_and_releases(recorded: Recorded) -> None:
+    model = recorded.job("cd.yml", "model", **inputs())
+    assert model.passed, model.printed
+    assert model.contexts["outputs"] == DECISION
+    needs = {"needs": {"model": {"outputs": model.contexts["outputs"]}}}
+    for name in ("build", "staging", "production"):
+        done = recorded.job("cd.yml", name, **inputs(), **needs)
+        assert done.passed, done.printed
+    model_words = f"--version 3 --sha256 {'a' * 64} --reason because"
+    assert recorded.lines() == [
+        "make install",
+        "make run",
+        "uv run --no-sync promote_model evaluate --json",
+        f"uv run --no-sync promote_model promote --to staging {model_words}",
+        "make bundle MODEL_STAGE=staging",
+        "make install",
+        "make release-build",
+        "make sbom",
+        "make install",
+        "make release-deploy",
+        "make install",
+        "make release-deploy",
+    ]
+
+
+def test_version_that_is_named_is_not_trained_and_moves_to_production_at_the_end(
+    recorded: Recorded,
+) -> None:
+    shared = {**VARS, "MLFLOW_TRACKING_URI": "https://mlflow.example"}
+    recorded.job("cd.yml", "model", **inputs(version="3"), vars=shared)
+    assert "uv run --no-sync promote_model evaluate --version 3 --json" in recorded.lines()
+    assert "make run" not in recorded.lines()
+    needs = {"needs": {"model": {"outputs": DECISION}}}
+    recorded.job("cd.yml", "production", **inputs(version="3"), **needs, vars=shared)
+    promote = "uv run --no-sync promote_model promote --to production --version 3"
+    assert recorded.lines()[-2:] == [
+        "make release-deploy",
+        f"{promote} --sha256 {'a' * 64} --reason because",
+    ]
+
+
+@pytest.mark.parametrize("failing", ["promote_model evaluate", "promote --to staging", "bundle"])
+def test_version_that_fails_its_gates_is_not_built(failing: str, recorded: Recorded) -> None:
+    recorded.fails = failing
+    done = recorded.job("cd.yml", "model", **inputs())
+    assert not done.passed
+    assert not [name for name, _ in recorded.used if name == "actions/upload-artifact"]
+
+
+def test_failed_release_does_not_move_the_model(recorded: Recorded) -> None:
+    recorded.fails = "release-deploy"
+    needs = {"needs": {"model": {"outputs": DECISION}}}
+    done = recorded.job(
+        "cd.yml", "production", **inputs(), **needs, vars={**VARS, "MLFLOW_TRACKING_URI": "u"}
+    )
+    assert not done.passed
+    assert recorded.lines()[-1] == "make release-deploy"
+
+
+def test_each_job_is_given_its_environment(recorded: Recorded) -> None:
+    for name in ("staging", "production"):
+        recorded.record.write_text("")
+        recorded.job("cd.yml", name, **inputs(), needs={"model": {"outputs": DECISION}})
+        given = recorded.variables("make release-deploy")
+        assert given["ENV"] == name
+        assert json.loads(given["VARIABLES"]) == VARS
+        assert given["SMOKE_API_KEY"] == "key"
+
+
+def test_rollback_goes_back_and_unlocks_only_if_told(recorded: Recorded) -> None:
+    given = {"environment": "production", "release": "r1", "reason": "it's $(bad)", "unlock": ""}
+    done = recorded.job("rollback.yml", "rollback", inputs=given)
+    assert done.passed, done.printed
+    assert recorded.lines() == ["make install", "make rollback TO=r1 REASON=it's $(bad)"]
+    recorded.record.write_text("")
+    recorded.job("rollback.yml", "rollback", inputs={**given, "unlock": "true"})
+    assert "make unlock" in recorded.lines()
+
+
+def test_image_is_built_and_asked_in_ci(recorded: Recorded) -> None:
+    done = recorded.job("image.yml", "image")
+    assert done.passed, done.printed
+    assert recorded.lines() == [
+        "make install run promote bundle", "make image", "make image-smoke",
+    ]  # fmt: skip
+
+
+def test_make_targets_of_the_workflows_exist(recorded: Recorded) -> None:
+    for workflow in (recorded.workspace / ".github/workflows").glob("*.yml"):
+        for job in yaml.safe_load(workflow.read_text())["jobs"].values():
+            for step in job["steps"]:
+                words = step.get("run", "").split("\n")[0].split()
+                if words[:1] == ["make"]:
+                    targets = [word for word in words[1:] if "=" not in word and '"' not in word]
+                    done = subprocess.run(
+                        ["make", "--dry-run", *targets, "ENV=staging"],
+                        cwd=recorded.workspace, capture_output=True, text=True, check=False,
+                    )  # fmt: skip
+                    assert done.returncode == 0, done.stderr
+
+
+def test_jobs_wait_for_one_another_and_for_their_environment(recorded: Recorded) -> None:
+    workflow = yaml.safe_load((recorded.workspace / ".github/workflows/cd.yml").read_text())
+    jobs = workflow["jobs"]
+    assert {name: job.get("needs") for name, job in jobs.items()} == {
+        "model": None, "build": "model", "staging": "build", "production": ["model", "staging"],
+    }  # fmt: skip
+    assert jobs["production"]["environment"] == "production"
+    assert not workflow["concurrency"]["cancel-in-progress"]
+    building = [n for n, j in jobs.items() if "release-build" in json.dumps(j["steps"])]
+    assert building == ["build"]
+
+
+def test_nobody_keeps_a_secret_of_a_cloud(recorded: Recorded) -> None:
+    folder = recorded.workspace / ".github"
+    text = "".join(path.read_text() for path in folder.rglob("*.yml"))
+    for word in ("credentials_json", "aws-access-key-id", "AWS_SECRET", "GOOGLE_CREDENTIALS"):
+        assert word not in text
+
+
+def test_plan_is_posted_on_the_pull_request(recorded: Recorded) -> None:
+    event = {"repository": "acme/app", "event": {"pull_request": {"number": "7"}}, "token": "t"}
+    given = {**VARS, "GCP_WORKLOAD_IDENTITY_PROVIDER": "provider", "AWS_ROLE": "role"}
+    done = recorded.job("plan.yml", "plan", github=event, vars=given)
+    assert done.passed, done.printed
+    assert recorded.lines()[1] == "make --silent plan ENV=staging ARGS=--plain"
+    assert recorded.lines()[-1].startswith("gh pr comment 7 --repo acme/app --edit-last")
+    assert "### Terraform plan" in (recorded.workspace / "comment.md").read_text()
+
+
+def test_plan_without_a_bootstrapped_project_says_what_to_do(recorded: Recorded) -> None:
+    event = {"repository": "acme/app", "event": {"pull_request": {"number": "7"}}, "token": "t"}
+    done = recorded.job("plan.yml", "plan", github=event)
+    assert not done.passed
+    assert "make github ENV=staging" in done.printed
+    assert recorded.lines() == []
