@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,10 +15,10 @@ import pytest
 import yaml
 from conftest import Render
 from local_actions import Job, run_job
-from matrix import CHOICES
 from questions import TEMPLATE
+from unoffered import UNOFFERED
 
-CLOUDS = [name for name in CHOICES["cloud"] if name != "none"]
+CLOUDS = list(UNOFFERED["cloud"].values())
 PINS = tomllib.loads((TEMPLATE / "extensions" / "actions.toml").read_text())
 VARS = {"MODEL_SOURCE": "baked", "IMAGE_REPOSITORY": "registry/app"}
 
@@ -84,8 +85,9 @@ class Recorded:
 
 
 @pytest.fixture(params=CLOUDS)
-def recorded(request: pytest.FixtureRequest, render: Render, tmp_path: Path) -> Recorded:
-    workspace = Path(shutil.copytree(render(cloud=request.param), tmp_path / "project"))
+def recorded(request: pytest.FixtureRequest, render_unoffered: Render, tmp_path: Path) -> Recorded:
+    rendered = render_unoffered(cloud=request.param)
+    workspace = Path(shutil.copytree(rendered, tmp_path / "project"))
     return Recorded(tmp_path / "recorded", workspace)
 
 
@@ -184,7 +186,7 @@ def test_make_targets_of_the_workflows_exist(recorded: Recorded) -> None:
     for workflow in (recorded.workspace / ".github/workflows").glob("*.yml"):
         for job in yaml.safe_load(workflow.read_text())["jobs"].values():
             for step in job["steps"]:
-                words = step.get("run", "").split("\n")[0].split()
+                words = re.split(r"[\n>]", step.get("run", ""))[0].split()
                 if words[:1] == ["make"]:
                     targets = [word for word in words[1:] if "=" not in word and '"' not in word]
                     done = subprocess.run(

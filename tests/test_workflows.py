@@ -11,6 +11,7 @@ import yaml
 from conftest import Render
 from matrix import MATRIX
 from questions import TEMPLATE
+from unoffered import UNOFFERED
 
 BIN = Path(sys.executable).parent
 PINS = tomllib.loads((TEMPLATE / "extensions" / "actions.toml").read_text(encoding="utf-8"))
@@ -23,18 +24,25 @@ LINTERS = {
 
 
 @pytest.fixture(scope="module")
-def workflows(render: Render) -> list[Path]:
+def projects(render: Render, render_unoffered: Render) -> list[Path]:
+    """Return the projects of all combinations, and of the clouds in the works."""
+    clouds = UNOFFERED["cloud"].values()
+    offered = [render(**answers) for answers in MATRIX]
+    return [*offered, *(render_unoffered(cloud=cloud) for cloud in clouds)]
+
+
+@pytest.fixture(scope="module")
+def workflows(projects: list[Path]) -> list[Path]:
     """Return our workflows and all that differ among the projects'."""
-    folders = [TEMPLATE, *(render(**answers) for answers in MATRIX)]
+    folders = [TEMPLATE, *projects]
     files = [path for folder in folders for path in (folder / ".github/workflows").glob("*.yml")]
     return list({path.read_bytes(): path for path in files}.values())
 
 
 @pytest.fixture(scope="module")
-def actions(render: Render) -> list[Path]:
+def actions(projects: list[Path]) -> list[Path]:
     """Return the actions that projects bring themselves."""
-    folders = [render(**answers) / ".github" / "actions" for answers in MATRIX]
-    files = [path for folder in folders for path in folder.glob("*/action.yml")]
+    files = [path for each in projects for path in each.glob(".github/actions/*/action.yml")]
     return list({path.read_bytes(): path for path in files}.values())
 
 
