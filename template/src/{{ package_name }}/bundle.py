@@ -27,6 +27,7 @@ CATEGORY_INPUT, NUMBER_INPUT, SCORES = "in.categories", "in.numbers", "out.score
 # relative to larger ones. Sums in single precision keep to it; a tree whose split is crossed
 # by rounding does not.
 TOLERANCE = 1e-5
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 # A missing category, as text: a Unicode noncharacter, which no text means.
 MISSING = "\ufdd0"
 
@@ -103,8 +104,11 @@ def graph(path: Path) -> Callable[[Instances], Scores]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4  # what fails is raised, and told below
+    # A graph may name files that hold its numbers. From bytes it cannot name those beside it, but
+    # those of the working directory, unless it is told of a folder: this one cannot exist.
+    nowhere = str(path.absolute() / "nowhere")
+    options.add_session_config_entry(EXTERNAL_FOLDER, nowhere)
     try:
-        # From bytes, not from the path: a graph could name further files beside the latter.
         session = ort.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - whatever a damaged file raises, it is its fault
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -162,20 +162,37 @@ def test_a_damaged_or_planted_graph_is_refused(
         bundle.load(target)
 
 
+def reader(place: str, outside: TensorProto) -> list[onnx.NodeProto]:
+    """Return nodes that make `secret` of a tensor that is kept in another file."""
+    if place == "constant":
+        return [helper.make_node("Constant", [], ["secret"], value=outside)]
+    always = helper.make_tensor("always", TensorProto.BOOL, [], [True])
+    result = helper.make_tensor_value_info("inner", TensorProto.DOUBLE, [1])
+    inside = helper.make_node("Identity", ["outside"], ["inner"])
+    branch = helper.make_graph([inside], "branch", [], [result], [outside])
+    return [
+        helper.make_node("Constant", [], ["always"], value=always),
+        helper.make_node("If", ["always"], ["secret"], then_branch=branch, else_branch=branch),
+    ]
+
+
+@pytest.mark.parametrize("place", ["constant", "branch"])
+@pytest.mark.parametrize("absolute", [True, False])
 def test_a_graph_cannot_read_other_files(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, *, absolute: bool
 ) -> None:
     """A graph may keep its numbers in a file that it names; here that would be anybody's."""
     target = changed(folder, tmp_path)
-    (tmp_path / "secret").write_bytes(np.float64(7).tobytes())
+    (tmp_path / "file").write_bytes(np.float64(7).tobytes())
     monkeypatch.chdir(tmp_path)
     graph = onnx.load(folder / bundle.GRAPH)
     outside = TensorProto(name="outside", data_type=TensorProto.DOUBLE, dims=[1])
     outside.data_location = TensorProto.EXTERNAL
-    outside.external_data.add(key="location", value="secret")
-    graph.graph.initializer.append(outside)
+    named = str(tmp_path / "file") if absolute else "file"
+    outside.external_data.add(key="location", value=named)
     graph.graph.node[-1].output[0] = "almost"
-    graph.graph.node.append(helper.make_node("Add", ["almost", "outside"], [bundle.SCORES]))
+    graph.graph.node.extend(reader(place, outside))
+    graph.graph.node.append(helper.make_node("Add", ["almost", "secret"], [bundle.SCORES]))
     (target / bundle.GRAPH).write_bytes(graph.SerializeToString())
     with pytest.raises(RegistryError, match="is not a graph that can be run"):
         bundle.load(target)
