@@ -30,12 +30,14 @@ class Served(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
+        # Tensors, because the exporter writes plain numbers in single precision.
+        self.scale = torch.tensor(model.encoder.target_scale, dtype=torch.float64)
+        self.centre = torch.tensor(model.encoder.target_centre, dtype=torch.float64)
 
     def forward(self, categories: Tensor, numbers: Tensor) -> Tensor:
         """Return the answers, shape (rows,): computed in double, rounded to single precision."""
-        encoder = self.model.encoder
         answer = objective.answer(self.model(categories, numbers))
-        return (answer * encoder.target_scale + encoder.target_centre).float().double()
+        return (answer * self.scale + self.centre).float().double()
 
 
 def convert(model: Model) -> onnx.ModelProto:
