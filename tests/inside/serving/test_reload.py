@@ -142,4 +142,4 @@ def test_workers_switch_together(serve: Callable[..., Server], baked: Path) -> N
     wait(switched)
     last_of_old = max(start for start, version in answers if version == "1")
     first_of_new = min(start for start, version in answers if version == "2")
-    assert last_of_old - first_of_new < 0.3
+    assert last_of_old - first_of_new < keeper.LOADING_SECONDS / 2
