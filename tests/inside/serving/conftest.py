@@ -68,7 +68,10 @@ class Server:
     def workers(self) -> list[int]:
         """Return the processes that answer, if they are not the one that was started."""
         found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found.split()}
+        commands: dict[int, bytes] = {}
+        for pid in found.split():
+            with suppress(OSError):  # it ended between the two looks
+                commands[int(pid)] = Path(f"/proc/{pid}/cmdline").read_bytes()
         return [pid for pid, command in commands.items() if b"spawn_main" in command]
 
 

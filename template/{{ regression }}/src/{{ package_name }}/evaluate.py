@@ -27,7 +27,8 @@ def score(target: Values, predicted: Values) -> dict[str, float]:
     Returns
     -------
     dict
-        `r2` is left out where it has no meaning, with fewer than two rows.
+        `r2` is left out where it has no meaning: with fewer than two rows, or a target that does
+        not vary enough to divide by.
     """
     values = {
         "mae": metrics.mean_absolute_error(target, predicted),
@@ -35,8 +36,8 @@ def score(target: Values, predicted: Values) -> dict[str, float]:
         "rmse": metrics.root_mean_squared_error(target, predicted),
         "bias": (predicted - target).mean(),
     }
-    if target.size > 1:
-        values["r2"] = metrics.r2_score(target, predicted)
+    if target.size > 1 and np.isfinite(r2 := metrics.r2_score(target, predicted)):
+        values["r2"] = r2
     return {name: float(value) for name, value in sorted(values.items())}
 
 
