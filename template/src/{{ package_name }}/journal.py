@@ -7,12 +7,15 @@ An event is written before anything moves (`intended`) and closed afterwards (`d
 import getpass
 import os
 import platform
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+
+from .creation import once
 
 INTENDED, DONE, REFUSED, ABANDONED = "intended", "done", "refused", "abandoned"
 NONE = "none"
@@ -60,8 +63,13 @@ def begin(client: MlflowClient, experiment: str, tags: Mapping[str, str]) -> str
 
     `tags` must hold kind, stage, before and after, and may hold anything else worth keeping.
     """
-    everything = {"outcome": INTENDED, "actor": actor(), "ci": ci_url(), **tags}
-    run = client.create_run(experiment, tags=everything, run_name=f"{tags['kind']} {tags['after']}")
+    key = uuid.uuid4().hex
+    everything = {"outcome": INTENDED, "actor": actor(), "ci": ci_url(), "key": key, **tags}
+    name = f"{tags['kind']} {tags['after']}"
+    run = once(
+        lambda: client.create_run(experiment, tags=everything, run_name=name),
+        lambda: next(iter(client.search_runs([experiment], f"tags.key = '{key}'")), None),
+    )
     return str(run.info.run_id)
 
 

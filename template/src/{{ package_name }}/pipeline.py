@@ -190,7 +190,8 @@ class Pipeline:
     def connect(self) -> MlflowClient:
         """Return the tracking client, connecting on first use."""
         if self.client is None:
-            self.client = tracking.connect(self.settings)
+            # What was trained for hours is worth a minute's wait for the server.
+            self.client = tracking.connect(self.settings, retries=5, timeout=30)
         return self.client
 
 

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from . import holdout, model_format, registry
+from .creation import once
 from .digests import tree_digest
 from .export import export
 from .model import Model
@@ -40,8 +41,18 @@ def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(
-        name, logged.model_uri, logged.run_id, tags, model_id=logged.model_id
+    version = once(
+        lambda: client.create_model_version(
+            name, logged.model_uri, logged.run_id, tags, model_id=logged.model_id
+        ),
+        lambda: next(
+            (
+                v
+                for v in client.search_model_versions(f"name = '{name}'")
+                if v.run_id == logged.run_id
+            ),
+            None,
+        ),
     )
     run = mlflow.get_run(logged.run_id)
     return {

@@ -51,6 +51,14 @@ def show(pipeline: Pipeline, console: Console) -> None:
     console.print("Next    make promote", highlight=False)
 
 
+def sweep(pipeline: Pipeline, hours: float, console: Console) -> None:
+    """Close the runs that killed processes left open."""
+    with stages.exclusive(pipeline.root), tracking.explained(pipeline.settings.mlflow_tracking_uri):
+        client = tracking.connect(pipeline.settings)
+        closed = tracking.sweep(client, pipeline.settings, hours)
+    console.print(*closed, f"{len(closed)} left open by killed processes, now closed", sep="\n")
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="run_pipeline.py", description=__doc__)
@@ -58,6 +66,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--from", dest="first", choices=NAMES, help="begin at this stage")
     parser.add_argument("--to", dest="last", choices=NAMES, help="end after this stage")
     parser.add_argument("--force", action="store_true", help="run even what has not changed")
+    parser.add_argument(
+        "--sweep", nargs="?", type=float, const=float("inf"), metavar="HOURS",
+        help="run nothing; close what killed runs of this checkout left open, or, with HOURS, of "
+        "any machine if it began that long ago",
+    )  # fmt: skip
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
         help="override configs/SECTION.yaml for this run, such as model.seed=1",
@@ -80,9 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config.load("data", config.DataConfig, chosen.overrides),
         config.load("model", ModelConfig, chosen.overrides),
     )
+    console = Console()
+    if chosen.sweep is not None:
+        sweep(pipeline, chosen.sweep, console)
+        return 0
     if not pipeline.source.is_file():
         raise DataError(f"{pipeline.source} does not exist; set `path` in configs/data.yaml")
-    console = Console()
     first = chosen.stage or chosen.first or NAMES[0]
     last = chosen.stage or chosen.last or NAMES[-1]
     run(pipeline, first=first, last=last, force=chosen.force, console=console)

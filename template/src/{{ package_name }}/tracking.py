@@ -4,9 +4,11 @@ import contextlib
 import fcntl
 import logging
 import os
+import platform
 import re
 import subprocess
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,12 +17,13 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from .creation import RETRIES, once, unrepeated
 from .digests import file_digest
 from .errors import RegistryError
 from .settings import ROOT, Settings
@@ -29,6 +32,8 @@ from .stages import dependency_versions
 SQLITE = "sqlite:///"
 METRICS_PER_BATCH = 1000  # the most that a tracking server takes at once
 SECONDS_BETWEEN_BATCHES = 2.0
+# Which checkout of which machine started a run, and which attempt to start it this was.
+STARTED_BY, ATTEMPT = "started.by", "started.attempt"
 # What these say below their level is either told better by our own output or not for users: that
 # tables were created, that uv.lock was found, that an environment made by uv has no pip.
 QUIET = {
@@ -53,6 +58,11 @@ def explained(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "Max retries exceeded" in reason:
+            cause = re.search(r"\[Errno -?\d+\] ([\w ]+)|(timed out|too many \d+ error)", reason)
+            reason = (
+                f"it does not answer ({next(filter(None, cause.groups())) if cause else 'away'})"
+            )
         raise RegistryError(
             f"the tracking store {_shown(uri)} did not do what was asked: "
             f"{reason.replace(uri, _shown(uri))}. "
@@ -68,23 +78,55 @@ def _shown(uri: str) -> str:
 @contextlib.contextmanager
 def open_run(uri: str) -> Iterator[None]:
     """Record a run, and close it as failed whatever ends it early."""
-    with explained(uri):
-        mlflow.start_run()
+    tags = {STARTED_BY: checkout(), ATTEMPT: uuid.uuid4().hex}
+
+    def started() -> Run | None:
+        wanted = f"tags.`{ATTEMPT}` = '{tags[ATTEMPT]}'"
+        found = mlflow.search_runs(filter_string=wanted, output_format="list")
+        return mlflow.start_run(run_id=found[0].info.run_id) if found else None
+
     try:
+        with explained(uri):
+            once(lambda: mlflow.start_run(tags=tags), started)
         yield
     except BaseException:
-        with contextlib.suppress(Exception):  # the first error is the one to tell
+        with contextlib.suppress(Exception), unrepeated():  # the first error is the one to tell
             mlflow.end_run("FAILED")
         raise
     with explained(uri):
         mlflow.end_run()
 
 
-def connect(settings: Settings) -> MlflowClient:
-    """Point MLflow at the configured stores and return a client that has been answered once."""
-    # Five attempts wait about a minute in all; MLflow's own default waits four.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+def checkout() -> str:
+    """Return which folder of which machine this is."""
+    return f"{platform.node()}:{ROOT}"
+
+
+def sweep(client: MlflowClient, settings: Settings, hours: float) -> list[str]:
+    """Close the runs of killed processes and return their ids.
+
+    The caller holds this checkout's lock, so a run of this checkout that is open has lost its
+    process. Nothing is known of other machines: of theirs, and of other checkouts, only runs that
+    started more than `hours` ago are closed.
+    """
+    experiment = ensure_experiment(client, settings, settings.mlflow_experiment_name)
+    latest = time.time() * 1000 - hours * 3_600_000
+    closed = []
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        if run.data.tags.get(STARTED_BY) == checkout() or run.info.start_time < latest:
+            client.set_terminated(run.info.run_id, "KILLED")
+            closed.append(str(run.info.run_id))
+    return closed
+
+
+def connect(settings: Settings, retries: int = 2, timeout: int = 5) -> MlflowClient:
+    """Point MLflow at the configured stores and return a client that has been answered once.
+
+    By default a server that is down is told in about four seconds. Five retries take a minute, and
+    MLflow's own default takes four.
+    """
+    os.environ.setdefault(RETRIES, str(retries))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
     uri = settings.mlflow_tracking_uri

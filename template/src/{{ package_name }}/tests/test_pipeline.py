@@ -12,9 +12,9 @@ import mlflow
 import pandas as pd
 import pytest
 
-from .. import config, digests, frames, hooks, pipeline, run_pipeline, stages
+from .. import config, digests, frames, hooks, pipeline, run_pipeline, stages, tracking
 from ..contract import NUMBERS
-from ..errors import TERMINATED, terminate
+from ..errors import INTERRUPTED, TERMINATED, terminate
 from ..settings import PACKAGE
 from .conftest import Project
 
@@ -232,8 +232,12 @@ errors.run_command(lambda _: run_pipeline.main(["--force"]))
 """
 
 
-def test_a_terminated_run_is_closed_and_keeps_others_out_until_then(
-    project: Project, message: Message
+@pytest.mark.parametrize(
+    ("sign", "told"),
+    [(signal.SIGTERM, (TERMINATED, "")), (signal.SIGINT, (INTERRUPTED, "interrupted\n"))],
+)
+def test_a_stopped_run_is_closed_and_keeps_others_out_until_then(
+    project: Project, message: Message, sign: signal.Signals, told: tuple[int, str]
 ) -> None:
     before = digests.tree_digest(project.outputs / "train")
     code = HANGING.format(package=PACKAGE, root=str(project.folder))
@@ -241,13 +245,33 @@ def test_a_terminated_run_is_closed_and_keeps_others_out_until_then(
         assert child.stdout is not None
         assert any(line == "training\n" for line in child.stdout)
         assert f"another run (process {child.pid})" in message(lambda: run_pipeline.main([]))
-        child.terminate()
-        child.terminate()
+        child.send_signal(sign)
+        if sign == signal.SIGTERM:
+            child.terminate()
         _, errors = child.communicate(timeout=180)
-    assert (child.returncode, errors) == (TERMINATED, "")
+    assert (child.returncode, errors) == told
     assert sorted(runs(project).values()) == ["FAILED", "FINISHED"]
     assert digests.tree_digest(project.outputs / "train") == before
     assert hidden(project) == []
+
+
+def test_a_killed_run_is_closed_by_the_sweeper_and_no_other(
+    project: Project, message: Message
+) -> None:
+    code = HANGING.format(package=PACKAGE, root=str(project.folder))
+    with project.python("-c", code) as child:
+        assert child.stdout is not None
+        assert any(line == "training\n" for line in child.stdout)
+        assert "another run" in message(lambda: run_pipeline.main(["--sweep"]))
+        child.kill()
+    experiment = project.client.get_experiment_by_name(project.settings.mlflow_experiment_name)
+    assert experiment is not None
+    elsewhere = {tracking.STARTED_BY: "another machine:/project"}
+    project.client.create_run(experiment.experiment_id, tags=elsewhere)
+    assert run_pipeline.main(["--sweep"]) == 0
+    assert sorted(runs(project).values()) == ["FINISHED", "KILLED", "RUNNING"]
+    assert run_pipeline.main(["--sweep", "0"]) == 0
+    assert sorted(runs(project).values()) == ["FINISHED", "KILLED", "KILLED"]
 
 
 def test_a_second_signal_does_not_interrupt_the_clean_up() -> None:

@@ -1,13 +1,16 @@
 """A store that cannot be used is one line, and nothing is half-written."""
 
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from .. import digests, registration, run_pipeline
+from .. import digests, promote_model, registration, run_pipeline, tracking
+from ..creation import RETRIES
 from .conftest import Project
 
 Message = Callable[[Callable[[], Any]], str]
@@ -71,3 +74,40 @@ def test_a_password_in_the_address_is_never_shown(
 def test_artifacts_lie_beside_the_database(trained: Project) -> None:
     run = trained.client.get_run(trained.version()["run_id"])
     assert run.info.artifact_uri.startswith((trained.folder / "mlartifacts").as_uri())
+
+
+@pytest.mark.usefixtures("project")
+def test_a_dead_server_is_told_in_seconds(
+    message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.delenv(RETRIES)
+    started = time.monotonic()
+    said = message(lambda: promote_model.main(["status"]))
+    assert time.monotonic() - started < 30  # four seconds; MLflow's own default takes 247
+    assert "http://127.0.0.1:9 did not do what was asked: it does not answer (Connection" in said
+
+
+def test_a_run_whose_creation_seemed_to_fail_is_taken_up_and_not_begun_twice(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = mlflow.start_run
+    lost = iter([True])
+
+    def begun_and_not_told(**words: Any) -> Any:
+        run = begin(**words)
+        if next(lost, False):
+            mlflow.end_run("RUNNING")
+            raise MlflowException("the answer was lost")
+        return run
+
+    client = tracking.connect(project.settings)
+    experiment = tracking.ensure_experiment(
+        client, project.settings, project.settings.mlflow_experiment_name
+    )
+    before = len(client.search_runs([experiment]))
+    monkeypatch.setattr(mlflow, "start_run", begun_and_not_told)
+    with tracking.open_run(project.settings.mlflow_tracking_uri):
+        assert mlflow.active_run() is not None
+    newest, *others = client.search_runs([experiment])
+    assert (newest.info.status, len(others)) == ("FINISHED", before)

@@ -8,7 +8,18 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ... import bundle, hooks, journal, lifecycle, lock, promote_model, promotion, registry
+from ... import (
+    bundle,
+    creation,
+    hooks,
+    journal,
+    lifecycle,
+    lock,
+    promote_model,
+    promotion,
+    registry,
+)
+from ...creation import RETRIES
 from ...errors import ConflictError, GateError, ProjectError, RegistryError
 from ...lifecycle import Move, Store
 from .conftest import DyingClient, Killed, World
@@ -151,16 +162,20 @@ def _forgive(world: World, *numbers: str) -> None:
             )
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["not done", "done and not told"])
 def test_a_registry_that_fails_at_any_call_promotes_nothing_unsaid(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
     number = world.register()
     version = registry.version(world.store.client, world.store.model, number)
     evidence = promotion.examine(world.store, version, new_holdout=False)
     monkeypatch.setattr(promotion, "examine", lambda *_, **__: evidence)
-    failures = 0
+    monkeypatch.setenv(RETRIES, "1")
+    monkeypatch.setattr(creation, "FIRST_PAUSE", 0.0)
+    failures = healed = 0
     for fail_at in range(1, 60):
-        flaky = FlakyClient(world.store.client, fail_at)
+        flaky = FlakyClient(world.store.client, fail_at, lost)
+        known = len(world.store.history())
         store = replace(world.store, client=flaky)  # type: ignore[arg-type]
         chosen = promote_model.parse(["promote", "--to", "staging"])
         try:
@@ -169,10 +184,16 @@ def test_a_registry_that_fails_at_any_call_promotes_nothing_unsaid(
             failures += 1
             world.command("break-lock")
         else:
-            break
+            assert world.stages()["staging"] == number
+            assert lock.holder(world.store.client, world.store.model) is None
+            if not flaky.failed:
+                break
+            healed += 1
+        assert len(world.store.history()) <= known + 1
         _nothing_unsaid(world, number)
         world.store.client.delete_registered_model_alias(world.store.model, "staging")
     assert failures > 10
+    assert healed == 2  # the lock, and the journal's record
 
 
 def _nothing_unsaid(world: World, number: str) -> None:
@@ -184,17 +205,31 @@ def _nothing_unsaid(world: World, number: str) -> None:
 
 
 class FlakyClient:
-    """A client whose nth call fails, as if the server had gone away for a moment."""
+    """A client whose nth call fails, as if the server had gone away for a moment.
 
-    def __init__(self, client: MlflowClient, fail_at: int) -> None:
+    It goes before it does what it was asked, or, if answers are lost, right after.
+    """
+
+    def __init__(self, client: MlflowClient, fail_at: int, lost: bool) -> None:
         self._client = client
         self._left = fail_at
+        self._lost = lost
+
+    @property
+    def failed(self) -> bool:
+        return self._left <= 0
 
     def __getattr__(self, name: str) -> Any:
         self._left -= 1
-        if self._left == 0:
+        if self._left != 0:
+            return getattr(self._client, name)
+
+        def fail(*arguments: Any, **words: Any) -> None:
+            if self._lost:
+                getattr(self._client, name)(*arguments, **words)
             raise MlflowException(f"{name}: the server is gone")
-        return getattr(self._client, name)
+
+        return fail
 
 
 def test_rollback_restores_the_last_good_version_and_quarantines_the_other(world: World) -> None:
