@@ -2,7 +2,8 @@
 
 Usage: python tests/benchmarks/serving.py PROJECT [--seconds 8] [--rounds 3] [--only NAME ...]
 
-PROJECT is a rendered, installed project with a version in production; wrk must be on the path.
+PROJECT is a rendered, installed project with a version in production; wrk must be on the path, uv
+there or in the project.
 Peers are installed into environments of their own, with the project's own model twice: as most
 people would serve it (natively, a DataFrame per request, without batching) and at its best (the
 bundle that our service runs, with the peer's own batching where it has any). Each round starts
@@ -350,6 +351,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not on the path; Debian's package is called wrk")
+    os.environ["PATH"] += os.pathsep + str(chosen.project.resolve() / ".uv/bin")
     with tempfile.TemporaryDirectory(prefix="serving-bench-") as folder:
         scratch = Path(folder)
         script = scratch / "post.lua"

@@ -102,6 +102,14 @@ def test_a_killed_worker_is_replaced_and_no_answer_is_wrong(serve: Callable[...,
     assert server.process.wait(20) == 0
 
 
+def test_workers_do_not_outlive_a_killed_parent(serve: Callable[..., Server]) -> None:
+    server = serve(WORKERS="2")
+    workers = server.workers()
+    assert len(workers) == 2
+    server.process.kill()
+    wait(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
 def test_a_full_disk_under_the_logs_costs_no_answer(serve: Callable[..., Server]) -> None:
     with Path("/dev/full").open("w") as full:
         server = serve(stdout=full, stderr=full, PREDICTION_LOG="-", LOG_LEVEL="info")

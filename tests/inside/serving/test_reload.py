@@ -1,5 +1,6 @@
 """A service follows its alias without a gap, and keeps what it has when the news is bad."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -15,6 +16,8 @@ from fastapi.testclient import TestClient
 from ...contract import example
 from ...digests import tree_digest
 from ...serving import keeper
+from ...serving.app import application
+from ...serving.board import Board, Published, publish_first
 from ...serving.source import RECORD
 from ...settings import Settings
 from ..conftest import client_of
@@ -126,6 +129,35 @@ def test_a_signed_webhook_makes_it_look(
         assert about(client)["model_version"] == "1"
         assert sent(client, b"{}") == 202
         wait(lambda: about(client)["model_version"] == "2")
+
+
+def test_workers_wait_for_the_same_moment(
+    baked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(_env_file=None, model_bundle=baked, workers=2)
+    board = Board(tmp_path)
+    first = publish_first(settings, board, tmp_path)
+    workers = [
+        keeper.Keeper(settings, Board(tmp_path), tmp_path, keeper.load(baked, first.release))
+        for _ in range(2)
+    ]
+    release_as(baked, version="2")
+    moment = time.time() + 1000
+    second = first.release.model_copy(update={"version": "2"})
+    board.write(Published(folder=baked, release=second, from_time=moment))
+    asked: list[tuple[float, str]] = []
+
+    async def sleep(seconds: float) -> None:
+        asked.append((time.time() + seconds, worker.served.release.version))
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for worker in workers:
+        asyncio.run(worker.follow())
+    monkeypatch.setattr(time, "sleep", lambda seconds: asked.append((time.time() + seconds, "1")))
+    application(settings, Board(tmp_path), tmp_path)  # a worker that is started meanwhile
+    assert [when for when, _ in asked] == pytest.approx([moment] * 3, abs=1)
+    assert [version for _, version in asked] == ["1"] * 3
+    assert [worker.served.release.version for worker in workers] == ["2", "2"]
 
 
 def test_workers_switch_together(serve: Callable[..., Server], baked: Path) -> None:

@@ -9,7 +9,9 @@ is away.
 import asyncio
 import logging
 import math
+import multiprocessing
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -73,8 +75,13 @@ class Keeper:
         self._put_off(self._settings.reload_seconds)
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            parent = multiprocessing.parent_process()  # none where one process is all there is
+            if parent is not None and not parent.is_alive():
+                log.error("the parent of the workers was killed, so this worker stops as well")
+                signal.raise_signal(signal.SIGTERM)
+                return
             try:
-                await self._follow()
+                await self.follow()
                 if self._board.leads():
                     await self._look_if_due()
             except Exception:
@@ -83,7 +90,7 @@ class Keeper:
     def _put_off(self, seconds: float) -> None:
         self._next_look = time.monotonic() + (seconds or math.inf)  # 0: only when asked
 
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
         """Take up what is published, once it is loaded and its moment has come."""
         published = self._board.read(Published)
         if published is None or published.release == self.served.release:
@@ -109,7 +116,7 @@ class Keeper:
         if published is not None:
             self._board.write(published)
             RELOADS.labels("swapped").inc()
-            await self._follow()
+            await self.follow()
             self._tidy(published)
 
     def _look(self, asked: bool) -> tuple[News, Published | None]:
