@@ -19,7 +19,7 @@ from matrix import MATRIX, Answers, complete, label
 from package_index import environment
 from questions import TEMPLATE
 
-pytest_plugins = ["later", "unoffered"]
+pytest_plugins = ["later"]
 
 NEXT = "99.99.99"
 RELEASES = Path(__file__).with_name("releases.toml")

@@ -1,7 +1,7 @@
 """Every combination of answers, read off copier.yml so that a new choice joins by itself."""
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations, product
+from itertools import combinations, cycle, product
 
 from questions import asked, choices, refuse_unknown
 
@@ -11,10 +11,13 @@ CHOICES = {name: choices(question) for name, question in asked().items() if choi
 DEFAULTS: Answers = {name: asked()[name]["default"] for name in CHOICES}
 MATRIX = [dict(zip(CHOICES, values, strict=True)) for values in product(*CHOICES.values())]
 
-# What is installed and run: each framework with each task, everything else at its default.
+# What is installed and run: each framework with each task, and the clouds among them in turn, so
+# that none costs a run of its own. The first has every default.
 EXECUTED = [
-    {**DEFAULTS, "task": task, "framework": framework}
-    for framework, task in product(CHOICES["framework"], CHOICES["task"])
+    {**DEFAULTS, "task": task, "framework": framework, "cloud": cloud}
+    for (framework, task), cloud in zip(
+        product(CHOICES["framework"], CHOICES["task"]), cycle(CHOICES["cloud"]), strict=False
+    )
 ]
 
 

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from conftest import Render
 from local_actions import Job, run_job
+from matrix import CHOICES
 from questions import TEMPLATE
-from unoffered import UNOFFERED
 
-CLOUDS = list(UNOFFERED["cloud"].values())
+CLOUDS = [cloud for cloud in CHOICES["cloud"] if cloud != "none"]
 PINS = tomllib.loads((TEMPLATE / "extensions" / "actions.toml").read_text())
 VARS = {"MODEL_SOURCE": "baked", "IMAGE_REPOSITORY": "registry/app"}
 
@@ -85,8 +85,8 @@ class Recorded:
 
 
 @pytest.fixture(params=CLOUDS)
-def recorded(request: pytest.FixtureRequest, render_unoffered: Render, tmp_path: Path) -> Recorded:
-    rendered = render_unoffered(cloud=request.param)
+def recorded(request: pytest.FixtureRequest, render: Render, tmp_path: Path) -> Recorded:
+    rendered = render(cloud=request.param)
     workspace = Path(shutil.copytree(rendered, tmp_path / "project"))
     return Recorded(tmp_path / "recorded", workspace)
 
@@ -103,13 +103,11 @@ def test_cd_trains_judges_builds_and_releases(recorded: Recorded) -> None:
     for name in ("build", "staging", "production"):
         done = recorded.job("cd.yml", name, **inputs(), **needs)
         assert done.passed, done.printed
-    model_words = f"--version 3 --sha256 {'a' * 64} --reason because"
     assert recorded.lines() == [
         "make install",
         "make run",
         "uv run --no-sync promote_model evaluate --json",
-        f"uv run --no-sync promote_model promote --to staging {model_words}",
-        "make bundle MODEL_STAGE=staging",
+        "make release-bundle VERSION=3",
         "make install",
         "make release-build",
         "make sbom",
@@ -120,23 +118,55 @@ def test_cd_trains_judges_builds_and_releases(recorded: Recorded) -> None:
     ]
 
 
-def test_version_that_is_named_is_not_trained_and_moves_to_production_at_the_end(
-    recorded: Recorded,
-) -> None:
-    shared = {**VARS, "MLFLOW_TRACKING_URI": "https://mlflow.example"}
-    recorded.job("cd.yml", "model", **inputs(version="3"), vars=shared)
+SHARED = {**VARS, "MLFLOW_TRACKING_URI": "https://mlflow.example"}
+NEEDS = {"needs": {"model": {"outputs": DECISION}}}
+FETCHED = {**SHARED, "MODEL_SOURCE": "registry"}
+
+
+def promoted(stage: str) -> str:
+    words = f"--to {stage} --version 3 --sha256 {'a' * 64} --reason because"
+    return f"uv run --no-sync promote_model promote {words}"
+
+
+def test_version_that_is_named_is_not_trained(recorded: Recorded) -> None:
+    recorded.job("cd.yml", "model", **inputs(version="3"), vars=SHARED)
     assert "uv run --no-sync promote_model evaluate --version 3 --json" in recorded.lines()
     assert "make run" not in recorded.lines()
-    needs = {"needs": {"model": {"outputs": DECISION}}}
-    recorded.job("cd.yml", "production", **inputs(version="3"), **needs, vars=shared)
-    promote = "uv run --no-sync promote_model promote --to production --version 3"
-    assert recorded.lines()[-2:] == [
-        "make release-deploy",
-        f"{promote} --sha256 {'a' * 64} --reason because",
-    ]
+    assert not [line for line in recorded.lines() if " promote " in line]
 
 
-@pytest.mark.parametrize("failing", ["promote_model evaluate", "promote --to staging", "bundle"])
+@pytest.mark.parametrize("stage", ["staging", "production"])
+def test_model_moves_once_its_release_serves(stage: str, recorded: Recorded) -> None:
+    recorded.job("cd.yml", stage, **inputs(), **NEEDS, vars=SHARED)
+    assert recorded.lines() == ["make install", "make release-deploy", promoted(stage)]
+
+
+@pytest.mark.parametrize("stage", ["staging", "production"])
+def test_failed_release_does_not_move_the_model(stage: str, recorded: Recorded) -> None:
+    recorded.fails = "release-deploy"
+    done = recorded.job("cd.yml", stage, **inputs(), **NEEDS, vars=SHARED)
+    assert not done.passed
+    assert recorded.lines() == ["make install", "make release-deploy"]
+
+
+@pytest.mark.parametrize("stage", ["staging", "production"])
+def test_model_moves_first_where_the_image_takes_it_from_the_registry(
+    stage: str, recorded: Recorded
+) -> None:
+    recorded.job("cd.yml", stage, **inputs(), **NEEDS, vars=FETCHED)
+    assert recorded.lines() == ["make install", promoted(stage), "make release-deploy"]
+
+
+def test_model_that_moved_first_is_taken_back_from_production(recorded: Recorded) -> None:
+    recorded.fails = "release-deploy"
+    done = recorded.job("cd.yml", "production", **inputs(), **NEEDS, vars=FETCHED)
+    assert not done.passed
+    assert recorded.lines()[-1] == (
+        "uv run --no-sync promote_model rollback --reason Its release failed"
+    )
+
+
+@pytest.mark.parametrize("failing", ["promote_model evaluate", "bundle"])
 def test_version_that_fails_its_gates_is_not_built(failing: str, recorded: Recorded) -> None:
     recorded.fails = failing
     done = recorded.job("cd.yml", "model", **inputs())
@@ -144,20 +174,10 @@ def test_version_that_fails_its_gates_is_not_built(failing: str, recorded: Recor
     assert not [name for name, _ in recorded.used if name == "actions/upload-artifact"]
 
 
-def test_failed_release_does_not_move_the_model(recorded: Recorded) -> None:
-    recorded.fails = "release-deploy"
-    needs = {"needs": {"model": {"outputs": DECISION}}}
-    done = recorded.job(
-        "cd.yml", "production", **inputs(), **needs, vars={**VARS, "MLFLOW_TRACKING_URI": "u"}
-    )
-    assert not done.passed
-    assert recorded.lines()[-1] == "make release-deploy"
-
-
 def test_each_job_is_given_its_environment(recorded: Recorded) -> None:
     for name in ("staging", "production"):
         recorded.record.write_text("")
-        recorded.job("cd.yml", name, **inputs(), needs={"model": {"outputs": DECISION}})
+        recorded.job("cd.yml", name, **inputs(), **NEEDS)
         given = recorded.variables("make release-deploy")
         assert given["ENV"] == name
         assert json.loads(given["VARIABLES"]) == VARS
@@ -190,17 +210,30 @@ def test_make_targets_of_the_workflows_exist(recorded: Recorded) -> None:
                 if words[:1] == ["make"]:
                     targets = [word for word in words[1:] if "=" not in word and '"' not in word]
                     done = subprocess.run(
-                        ["make", "--dry-run", *targets, "ENV=staging"],
+                        ["make", "--dry-run", *targets, "ENV=staging", "VERSION=3"],
                         cwd=recorded.workspace, capture_output=True, text=True, check=False,
                     )  # fmt: skip
                     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["deployment", "runbook"])
+def test_make_targets_of_the_documents_exist(name: str, recorded: Recorded) -> None:
+    text = (recorded.workspace / "docs" / f"{name}.md").read_text()
+    targets = set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", text))
+    assert {"rollback", "apply"} & targets
+    done = subprocess.run(
+        ["make", "--dry-run", *sorted(targets), "ENV=staging"],
+        cwd=recorded.workspace, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_jobs_wait_for_one_another_and_for_their_environment(recorded: Recorded) -> None:
     workflow = yaml.safe_load((recorded.workspace / ".github/workflows/cd.yml").read_text())
     jobs = workflow["jobs"]
     assert {name: job.get("needs") for name, job in jobs.items()} == {
-        "model": None, "build": "model", "staging": "build", "production": ["model", "staging"],
+        "model": None, "build": "model", "staging": ["model", "build"],
+        "production": ["model", "staging"],
     }  # fmt: skip
     assert jobs["production"]["environment"] == "production"
     assert not workflow["concurrency"]["cancel-in-progress"]

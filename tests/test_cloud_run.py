@@ -37,8 +37,8 @@ def named(folder: Path, kind: str) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def module(render_unoffered: Render) -> Path:
-    return render_unoffered(cloud="cloud-run") / "deploy" / "terraform"
+def module(render: Render) -> Path:
+    return render(cloud="cloud-run") / "deploy" / "terraform"
 
 
 @pytest.fixture(scope="session")

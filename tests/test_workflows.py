@@ -11,7 +11,6 @@ import yaml
 from conftest import Render
 from matrix import MATRIX
 from questions import TEMPLATE
-from unoffered import UNOFFERED
 
 BIN = Path(sys.executable).parent
 PINS = tomllib.loads((TEMPLATE / "extensions" / "actions.toml").read_text(encoding="utf-8"))
@@ -24,11 +23,9 @@ LINTERS = {
 
 
 @pytest.fixture(scope="module")
-def projects(render: Render, render_unoffered: Render) -> list[Path]:
-    """Return the projects of all combinations, and of the clouds in the works."""
-    clouds = UNOFFERED["cloud"].values()
-    offered = [render(**answers) for answers in MATRIX]
-    return [*offered, *(render_unoffered(cloud=cloud) for cloud in clouds)]
+def projects(render: Render) -> list[Path]:
+    """Return the projects of all combinations."""
+    return [render(**answers) for answers in MATRIX]
 
 
 @pytest.fixture(scope="module")

@@ -58,19 +58,8 @@ resource "google_cloud_run_v2_service_iam_member" "deploy" {
   member   = google_service_account.deploy.member
 }
 
-resource "google_cloud_run_v2_job_iam_member" "deploy" {
-  name     = google_cloud_run_v2_job.monitoring.name
-  location = var.region
-  role     = "roles/run.developer"
-  member   = google_service_account.deploy.member
-}
-
 resource "google_service_account_iam_member" "deploy_as" {
-  for_each = {
-    runtime    = google_service_account.runtime.name
-    monitoring = google_service_account.monitoring.name
-  }
-  service_account_id = each.value
+  service_account_id = google_service_account.runtime.name
   role               = "roles/iam.serviceAccountUser"
   member             = google_service_account.deploy.member
 }

@@ -42,6 +42,18 @@ resource "google_storage_bucket_iam_member" "monitoring" {
   member = google_service_account.monitoring.member
 }
 
+# Of the service's secrets the job reads those of the registry only.
+locals {
+  registry_secrets = [for name in var.secrets : name if startswith(name, "MLFLOW_")]
+}
+
+resource "google_secret_manager_secret_iam_member" "monitoring" {
+  for_each  = toset(local.registry_secrets)
+  secret_id = google_secret_manager_secret.setting[each.key].id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.monitoring.member
+}
+
 resource "google_cloud_run_v2_job" "monitoring" {
   name                = "${local.name}-monitoring"
   location            = var.region
@@ -51,10 +63,10 @@ resource "google_cloud_run_v2_job" "monitoring" {
     template {
       service_account = google_service_account.monitoring.email
       timeout         = "1800s"
-      max_retries     = 1
+      max_retries     = 0 # an alarm is an exit code too, and would only be raised twice
 
       containers {
-        image = local.placeholder
+        image = coalesce(var.monitoring_image, local.placeholder)
 
         resources {
           limits = { cpu = "1", memory = "2Gi" }
@@ -67,15 +79,32 @@ resource "google_cloud_run_v2_job" "monitoring" {
             value = env.value
           }
         }
+
+        dynamic "env" {
+          for_each = local.registry_secrets
+          content {
+            name = env.value
+            value_source {
+              secret_key_ref {
+                secret  = google_secret_manager_secret.setting[env.value].secret_id
+                version = "latest"
+              }
+            }
+          }
+        }
       }
     }
   }
 
   lifecycle {
-    ignore_changes = [client, client_version, template[0].template[0].containers[0].image]
+    ignore_changes = [client, client_version]
   }
 
-  depends_on = [google_project_service.needed]
+  depends_on = [
+    google_project_service.needed,
+    google_secret_manager_secret_iam_member.monitoring,
+    google_secret_manager_secret_version.unset,
+  ]
 }
 
 resource "google_service_account" "schedule" {
@@ -94,6 +123,7 @@ resource "google_cloud_scheduler_job" "monitoring" {
   name      = "${local.name}-monitoring"
   region    = var.region
   schedule  = var.monitoring_schedule
+  paused    = var.monitoring_image == ""
   time_zone = "Etc/UTC"
 
   http_target {

@@ -7,7 +7,6 @@ output "variables" {
     GCP_SERVICE_ACCOUNT            = google_service_account.deploy.email
     GCP_WORKLOAD_IDENTITY_PROVIDER = google_iam_workload_identity_pool_provider.github.name
     CLOUD_RUN_SERVICE              = google_cloud_run_v2_service.this.name
-    MONITORING_JOB                 = google_cloud_run_v2_job.monitoring.name
     RELEASE_BUCKET                 = google_storage_bucket.releases.name
     IMAGE_REPOSITORY               = "${var.region}-docker.pkg.dev/${coalesce(var.registry_project, var.project)}/${var.name}/app"
   }

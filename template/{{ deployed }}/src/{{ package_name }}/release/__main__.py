@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 from .. import config
 from ..errors import ConfigError, run_command
 from ..settings import ROOT
-from . import journal, manifest
-from .build import Source, build
+from ..settings import load as load_settings
+from . import bundle, journal, manifest
+from .build import Source, build, monitoring
 from .cloud import open_cloud
 from .plan import Plan
 from .program import Program
@@ -38,6 +39,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _add_options(name: str, command: argparse.ArgumentParser) -> None:
     if name == "try":
         command.add_argument("image", help="its name, on this machine")
+    elif name == "bundle":
+        command.add_argument("--version", required=True, metavar="N", help="of the model")
+        command.add_argument("--out", type=Path, default=RECORD.parent, help="the folder to write")
     else:
         command.add_argument("--env", choices=ENVIRONMENTS, required=True)
     if name in {"build", "try"}:
@@ -49,6 +53,12 @@ def _add_options(name: str, command: argparse.ArgumentParser) -> None:
         command.add_argument("--reason", default="", help="why, for the journal")
 
 
+def _bundle(chosen: argparse.Namespace) -> Any:
+    """Fetch the bundle of a version, whatever its stage, to release it."""
+    settings = load_settings().model_copy(update={"model_bundle": None})
+    return bundle.fetch(settings, chosen.version, chosen.out).model_dump()
+
+
 def _build(chosen: argparse.Namespace) -> Any:
     """Build and push the image, unless it is there, and write the manifest."""
     target = variable("MODEL_SOURCE", TARGETS[0])
@@ -58,6 +68,12 @@ def _build(chosen: argparse.Namespace) -> Any:
     made = build(open_cloud(chosen.env), variable("IMAGE_REPOSITORY"), source)
     made.save(chosen.manifest)
     return made.model_dump()
+
+
+def _monitoring(chosen: argparse.Namespace) -> Any:
+    """Build and push the image of the monitoring job, unless it is there, and print its name."""
+    made = monitoring(open_cloud(chosen.env), variable("IMAGE_REPOSITORY"), _commit())
+    return {"monitoring_image": made}
 
 
 def _deploy(chosen: argparse.Namespace) -> Any:
@@ -99,7 +115,9 @@ def _try(chosen: argparse.Namespace) -> Any:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "try": _try,
+    "bundle": _bundle,
     "build": _build,
+    "monitoring": _monitoring,
     "deploy": _deploy,
     "rollback": _rollback,
     "status": _status,

@@ -7,6 +7,7 @@ from .interface import Cloud, CloudError
 from .manifest import Manifest, Model, new
 
 PLATFORM = "linux/amd64"  # what both a laptop with another processor and CI must build
+MONITORING = "monitoring"  # the target, and what ends the tag
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,30 @@ def build(cloud: Cloud, repository: str, source: Source) -> Manifest:
     return new(source.model, f"{repository}@{digest}", source.code)
 
 
+def monitoring(cloud: Cloud, repository: str, code: str) -> str:
+    """Return the monitoring image of this code by its digest, built unless it is there already."""
+    tag = f"{code[:12]}-{MONITORING}"
+    digest = cloud.image_digest(repository, tag)
+    if digest is None:
+        digest = _build_and_push(cloud, repository, tag, ["--target", MONITORING])
+    return f"{repository}@{digest}"
+
+
 def _push(cloud: Cloud, repository: str, source: Source) -> str:
-    name = f"{repository}:{source.tag}"
-    run(words(name, source))
+    options = [
+        *("--target", source.target),
+        *("--build-arg", f"GIT_SHA={source.code}"),
+        *("--build-arg", f"MODEL_VERSION={source.model.version}"),
+    ]
+    return _build_and_push(cloud, repository, source.tag, options)
+
+
+def _build_and_push(cloud: Cloud, repository: str, tag: str, options: list[str]) -> str:
+    name = f"{repository}:{tag}"
+    where = ["--platform", PLATFORM, "--file", "deploy/Dockerfile", "--tag", name]
+    run(["docker", "build", *where, *options, "."])
     run(["docker", "push", "--quiet", name])
-    digest = cloud.image_digest(repository, source.tag)
+    digest = cloud.image_digest(repository, tag)
     if digest is None:
         raise CloudError(f"{name} was pushed, but the registry does not know it")
     return digest
-
-
-def words(name: str, source: Source) -> list[str]:
-    """Return the command that builds the image."""
-    return [
-        *("docker", "build", "--platform", PLATFORM, "--file", "deploy/Dockerfile"),
-        *("--target", source.target, "--tag", name),
-        *("--build-arg", f"GIT_SHA={source.code}"),
-        *("--build-arg", f"MODEL_VERSION={source.model.version}"),
-        ".",
-    ]

@@ -8,6 +8,7 @@ import pytest
 from ...errors import ConfigError
 from ...release import build, manifest
 from ...release.build import Source
+from ...release.interface import CloudError
 from .conftest import MemoryCloud, release
 
 REPOSITORY = "registry.example/app"
@@ -38,6 +39,31 @@ def test_image_that_is_there_is_not_built_again(
     cloud.images[SOURCE.tag] = DIGEST
     monkeypatch.setattr(build, "run", pytest.fail)
     assert build.build(cloud, REPOSITORY, SOURCE).image.endswith(DIGEST)
+
+
+def test_monitoring_image_is_of_its_own_target(
+    cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(words: list[str]) -> str:
+        commands.append(words)
+        cloud.images["cccccccccccc-monitoring"] = DIGEST
+        return ""
+
+    monkeypatch.setattr(build, "run", run)
+    assert build.monitoring(cloud, REPOSITORY, "c" * 40) == f"{REPOSITORY}@{DIGEST}"
+    assert commands[0][-3:] == ["--target", "monitoring", "."]
+    assert build.monitoring(cloud, REPOSITORY, "c" * 40) == f"{REPOSITORY}@{DIGEST}"
+    assert len(commands) == 2
+
+
+def test_image_that_the_registry_does_not_know_is_an_error(
+    cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "run", lambda _words: "")
+    with pytest.raises(CloudError, match="the registry does not know it"):
+        build.build(cloud, REPOSITORY, SOURCE)
 
 
 def test_manifest_survives_its_file(tmp_path: Path) -> None:
