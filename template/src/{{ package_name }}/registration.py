@@ -41,23 +41,21 @@ def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = once(
-        lambda: client.create_model_version(
-            name, logged.model_uri, logged.run_id, tags, model_id=logged.model_id
-        ),
-        lambda: next(
-            (
-                v
-                for v in client.search_model_versions(f"name = '{name}'")
-                if v.run_id == logged.run_id
-            ),
-            None,
-        ),
-    )
+
+    def create() -> str:
+        uri, run_id = logged.model_uri, logged.run_id
+        made = client.create_model_version(name, uri, run_id, tags, model_id=logged.model_id)
+        return str(made.version)
+
+    def find() -> str | None:
+        known = registry.versions(client, name)
+        return next((each.number for each in known if each.run_id == logged.run_id), None)
+
+    number = once(create, find)
     run = mlflow.get_run(logged.run_id)
     return {
         "name": name,
-        "version": str(version.version),
+        "version": number,
         "run_id": run.info.run_id,
         "experiment_id": run.info.experiment_id,
         "sha256": tags[registry.DIGEST_TAG],

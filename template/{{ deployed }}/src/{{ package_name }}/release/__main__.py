@@ -10,10 +10,12 @@ from typing import Any, NoReturn
 
 from .. import config
 from ..errors import ConfigError, run_command
+from ..serving.fetch import fetch
 from ..settings import ROOT
 from ..settings import load as load_settings
-from . import bundle, journal, manifest
+from . import journal, manifest
 from .build import Source, build, monitoring
+from .bundle import numbered
 from .cloud import open_cloud
 from .plan import Plan
 from .program import Program
@@ -55,8 +57,7 @@ def _add_options(name: str, command: argparse.ArgumentParser) -> None:
 
 def _bundle(chosen: argparse.Namespace) -> Any:
     """Fetch the bundle of a version, whatever its stage, to release it."""
-    settings = load_settings().model_copy(update={"model_bundle": None})
-    return bundle.fetch(settings, chosen.version, chosen.out).model_dump()
+    return fetch(load_settings(), numbered(chosen.version), chosen.out).model_dump()
 
 
 def _build(chosen: argparse.Namespace) -> Any:

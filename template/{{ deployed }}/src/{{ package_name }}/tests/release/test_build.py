@@ -1,6 +1,7 @@
 """An image is built once, and known by its digest from then on."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,17 +17,31 @@ SOURCE = Source("c" * 40, release(1).model, "baked")
 DIGEST = "sha256:" + "a" * 64
 
 
+Record = Callable[[str], list[list[str]]]
+
+
+@pytest.fixture
+def commands_that_push(cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """Return a function that gives the list of what is run; running it pushes an image's tag."""
+
+    def record(tag: str) -> list[list[str]]:
+        commands: list[list[str]] = []
+
+        def run(words: list[str]) -> str:
+            commands.append(words)
+            cloud.images[tag] = DIGEST
+            return ""
+
+        monkeypatch.setattr(build, "run", run)
+        return commands
+
+    return record
+
+
 def test_image_is_pushed_and_named_by_digest(
-    cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
+    cloud: MemoryCloud, commands_that_push: Record
 ) -> None:
-    commands: list[list[str]] = []
-
-    def run(words: list[str]) -> str:
-        commands.append(words)
-        cloud.images[SOURCE.tag] = DIGEST
-        return ""
-
-    monkeypatch.setattr(build, "run", run)
+    commands = commands_that_push(SOURCE.tag)
     made = build.build(cloud, REPOSITORY, SOURCE)
     assert made.image == f"{REPOSITORY}@{DIGEST}"
     assert [words[:2] for words in commands] == [["docker", "build"], ["docker", "push"]]
@@ -42,16 +57,9 @@ def test_image_that_is_there_is_not_built_again(
 
 
 def test_monitoring_image_is_of_its_own_target(
-    cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
+    cloud: MemoryCloud, commands_that_push: Record
 ) -> None:
-    commands: list[list[str]] = []
-
-    def run(words: list[str]) -> str:
-        commands.append(words)
-        cloud.images["cccccccccccc-monitoring"] = DIGEST
-        return ""
-
-    monkeypatch.setattr(build, "run", run)
+    commands = commands_that_push("cccccccccccc-monitoring")
     assert build.monitoring(cloud, REPOSITORY, "c" * 40) == f"{REPOSITORY}@{DIGEST}"
     assert commands[0][-3:] == ["--target", "monitoring", "."]
     assert build.monitoring(cloud, REPOSITORY, "c" * 40) == f"{REPOSITORY}@{DIGEST}"

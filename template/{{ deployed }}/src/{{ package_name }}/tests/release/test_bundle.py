@@ -7,6 +7,7 @@ import pytest
 
 from ...errors import RegistryError
 from ...release import bundle
+from ...serving import fetch
 from ...serving.source import DIGEST_TAG, RECORD, Release
 from ...settings import Settings
 
@@ -16,9 +17,11 @@ DIGEST = "d" * 64
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """Versions 1 and 2, of which the first was registered without a bundle."""
+    known = {"name": "model", "status": "READY", "creation_timestamp": 0}
+    tags = {DIGEST_TAG: DIGEST, "sha256": "s"}
     versions = [
-        SimpleNamespace(version="1", run_id="r1", tags={}),
-        SimpleNamespace(version="2", run_id="r2", tags={DIGEST_TAG: DIGEST, "sha256": "s"}),
+        SimpleNamespace(version="1", run_id="r1", tags={}, **known),
+        SimpleNamespace(version="2", run_id="r2", tags=tags, **known),
     ]
 
     def bring(settings: Settings, release: Release, folder: Path) -> Path:
@@ -29,7 +32,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 
     client = SimpleNamespace(search_model_versions=lambda _filter: versions)
     monkeypatch.setattr(bundle, "connect", lambda _settings: client)
-    monkeypatch.setattr(bundle, "bring", bring)
+    monkeypatch.setattr(fetch, "bring", bring)
     return versions
 
 
@@ -44,7 +47,7 @@ def test_bundle_is_the_versions(
     assert registry
     folder = tmp_path / "bundle"
     for _ in range(2):  # the second replaces the first
-        made = bundle.fetch(settings, "2", folder)
+        made = fetch.fetch(settings, bundle.numbered("2"), folder)
         assert (made.version, made.run_id, made.bundle_sha256) == ("2", "r2", DIGEST)
         assert Release.model_validate_json((folder / RECORD).read_text()) == made
     assert list(tmp_path.iterdir()) == [folder]
@@ -58,7 +61,7 @@ def test_version_that_cannot_be_released_is_named(
 ) -> None:
     assert registry
     with pytest.raises(RegistryError, match=said):
-        bundle.fetch(settings, number, tmp_path / "bundle")
+        fetch.fetch(settings, bundle.numbered(number), tmp_path / "bundle")
 
 
 def test_folder_of_something_else_is_left_alone(
@@ -67,4 +70,4 @@ def test_folder_of_something_else_is_left_alone(
     assert registry
     (tmp_path / "mine").write_text("")
     with pytest.raises(RegistryError, match="is not a bundle"):
-        bundle.fetch(settings, "2", tmp_path)
+        fetch.fetch(settings, bundle.numbered("2"), tmp_path)
