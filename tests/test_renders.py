@@ -153,11 +153,12 @@ def test_ruff_finds_nothing(project: Path, command: list[str], shared: Path) -> 
 
 
 def test_mypy_finds_nothing(
-    project: Path, answers: Answers, tools: Callable[[str], Path], shared: Path
+    project: Path, answers: Answers, tools: Callable[[str], Path], shared: Path, worker_id: str
 ) -> None:
     framework = answers["framework"]
     words = [str(tools(framework) / ".venv" / "bin" / "python"), "-m", "mypy"]
-    cache = str(shared / f"mypy-{framework}")
+    # A cache is a database that a second mypy, started at the same moment, finds locked.
+    cache = str(shared / f"mypy-{framework}-{worker_id}")
     assert findings(project, words, shared, MYPY_CACHE_DIR=cache) == ""
 
 
