@@ -1,11 +1,12 @@
 """How often drift reports alarm without reason, and what they see: ours, Evidently, K-S and PSI.
 
-Usage: python tests/benchmarks/drift.py PROJECT [SEEDS] [PEER_SEEDS]
+Usage: python tests/benchmarks/drift.py PROJECT RESULTS ours|peers|table [SEEDS] [SLOW_SEEDS]
 
 PROJECT is a rendered project. Run this with an environment of its own that has the project's
 numpy, scipy, pydantic and pydantic-settings, and `evidently==0.7.23` with `pandas<3`, on which
-alone it imports. SEEDS (default 200) counts reports per row of the tables, PEER_SEEDS those of the
-peers at 50,000 rows, where they are slow.
+alone it imports. "ours" and "peers" judge the same data, SEEDS times (200) in each case, peers
+SLOW_SEEDS times (10) where a window has 50,000 rows, and append each decision to a file in the
+folder RESULTS; a run that was stopped goes on where it was. "table" prints what is there.
 
 Every report has 30 columns, 15 numbers and 15 categories, five of them with missing values, over
 60 days of reference and 14 of the window. A false alarm is any alarm on data without drift. A
@@ -14,11 +15,12 @@ as its report does; first a few decisions are compared with its `Report`.
 """
 
 import importlib
+import json
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,14 @@ SCENARIOS: dict[str, tuple[str, Callable[[Columns, np.random.Generator], Columns
         "n6": np.where(_some(r, len(d["n6"]), 0.053), np.nan, d["n6"])}),
     "two columns swapped": ("*", lambda d, _: {"n1": d["n2"], "n2": d["n1"]}),
     "harmless: mean + 0.02 sd": ("n1", lambda d, _: {"n1": d["n1"] + 0.02}),
+    # Added when the checks were finished; nothing was chosen by these.
+    "cut off at 1 sd": ("n2", lambda d, _: {"n2": np.minimum(d["n2"], 1)}),
+    "a tenth of the rows is 0": ("n9", lambda d, r: {
+        "n9": np.where(_some(r, len(d["n9"]), 0.1), 0, d["n9"])}),
+    "two categories exchanged": ("c4", lambda d, _: {
+        "c4": np.where(d["c4"] == "v0", "v2", np.where(d["c4"] == "v2", "v0", d["c4"]))}),
+    "one day of 14 doubled": ("n14", lambda d, _: {
+        "n14": d["n14"] * np.where(np.arange(len(d["n14"])) * 14 // len(d["n14"]) == 9, 2, 1)}),
 }  # fmt: skip
 
 
@@ -200,88 +210,155 @@ def agree(seeds: int = 3) -> bool:
     return True
 
 
-def one(  # noqa: PLR0913, PLR0917 - pickled for another process, argument by argument
-        root: Path, n: int, m: int, latent: Callable[..., Any], seed: int, peers: bool,
-        changed: bool) -> dict[tuple[str, str], bool]:  # fmt: skip
-    """Decide about one pair of windows: without drift, and in every scenario."""
+# --- measuring ------------------------------------------------------------------------------------
+
+LATENTS = {"independent": independent, "rows like the last": autocorrelated,
+           "days that differ": by_day}  # fmt: skip
+ALARM, QUIET, NOT_JUDGED = "alarm", "quiet", "not judged"
+Decisions = dict[str, dict[str, str]]  # by method and scenario
+
+
+@dataclass(frozen=True)
+class Case:
+    """How many rows both windows have, and what they are like."""
+
+    n: int
+    m: int
+    latent: str = "independent"
+
+    @property
+    def scenarios(self) -> dict[str, tuple[str, Callable[..., Columns]]]:
+        """The changes to detect, where they are asked for."""
+        return SCENARIOS if self.latent == "independent" and self.n == self.m else {}
+
+    @property
+    def label(self) -> str:
+        """Its row in the tables."""
+        return f"{self.n:,} and {self.m:,}, {self.latent}"
+
+    def windows(self, seed: int) -> tuple[Columns, Columns, dict[str, Columns]]:
+        """Draw the reference, the window without drift, and what each scenario changes in it."""
+        rng = np.random.default_rng([self.n, self.m, seed])
+        old, new = (draw(rng, rows, days, LATENTS[self.latent])
+                    for rows, days in ((self.n, 60), (self.m, 14)))  # fmt: skip
+        return old, new, {k: change(new, rng) for k, (_, change) in self.scenarios.items()}
+
+
+CASES = [Case(*sizes, latent)
+         for pairs in (((500, 500),), ((5_000, 500), (500, 5_000), (5_000, 5_000)),
+                       ((50_000, 500), (500, 50_000), (50_000, 50_000)))
+         for latent in LATENTS
+         for sizes in pairs
+         if sizes[0] == sizes[1] or latent == "independent"]  # fmt: skip
+
+
+def ours(root: Path) -> Callable[[Case, int], Decisions]:
+    """Return what judges by the project's own checks."""
     profile, drift, config = project(root)
-    rng = np.random.default_rng([n, m, seed])
-    old, new = draw(rng, n, 60, latent), draw(rng, m, 14, latent)
-    times = dates(m, 14, "2026-03-02")
-    reference = profile.build(old, old["n1"], dates(n, 60, "2026-01-01"), kinds=KINDS)
-    current = profile.empty_like(reference).add(new, new["n1"], times)
-    found = drift.compare(reference, current, config)
-    decided = {("ours", "none"): any(f.alarm for f in found)}
-    if peers:
-        for name, peer in PEERS.items():
-            decided[name, "none"] = any(_flags(peer, old, new, NAMES))
-    for label, (column, change) in SCENARIOS.items() if changed else ():
-        altered = change(new, rng)
-        if column == "*":
-            window = profile.empty_like(reference).add({**new, **altered}, new["n1"], times)
-        else:  # only this column is counted again; how columns move together stays as it was
-            part = {column: reference.columns[column].empty()}
-            alone = current.model_copy(update={"columns": part, "moments": [], "prediction": None})
-            counted = alone.add(altered, None, times).columns
-            window = current.model_copy(update={"columns": {**current.columns, **counted}})
-        found = drift.compare(reference, window, config)
-        decided["ours", label] = any(f.alarm and f.column == column for f in found)
-        if peers:
-            for name, peer in PEERS.items():
-                decided[name, label] = any(_flags(peer, old, {**new, **altered}, sorted(altered)))
-    return decided
+
+    def judge(reference: Any, current: Any, column: str | None = None) -> str:
+        if drift.insufficient(reference, current, config):
+            return NOT_JUDGED
+        found = [f for f in drift.compare(reference, current, config) if f.alarm]
+        return ALARM if any(column in {None, f.column} for f in found) else QUIET
+
+    def decide(case: Case, seed: int) -> Decisions:
+        old, new, changes = case.windows(seed)
+        times = dates(case.m, 14, "2026-03-02")
+        reference = profile.build(old, old["n1"], dates(case.n, 60, "2026-01-01"), kinds=KINDS)
+        current = profile.empty_like(reference).add(new, new["n1"], times)
+        decided = {"none": judge(reference, current)}
+        for label, altered in changes.items():
+            column = SCENARIOS[label][0]
+            if column == "*":
+                whole = {**new, **altered}
+                window = profile.empty_like(reference).add(whole, new["n1"], times)
+            else:  # only this column is counted again; how columns move together stays as it was
+                part = {column: reference.columns[column].empty()}
+                bare = {"columns": part, "moments": [], "prediction": None}
+                counted = current.model_copy(update=bare).add(altered, None, times).columns
+                window = current.model_copy(update={"columns": {**current.columns, **counted}})
+            decided[label] = judge(reference, window, column)
+        return {"ours": decided}
+
+    return decide
 
 
-def rates(  # noqa: PLR0913, PLR0917
-        root: Path, n: int, m: int, latent: Callable[..., Any], seeds: int, peer_seeds: int,
-          changed: bool, pool: ProcessPoolExecutor) -> dict[tuple[str, str], float]:  # fmt: skip
-    """Return how often each method alarmed."""
-    work = [pool.submit(one, root, n, m, latent, s, s < peer_seeds, changed) for s in range(seeds)]
-    decided = [each.result() for each in work]
-    return {key: float(np.mean([d[key] for d in decided if key in d])) for key in decided[0]}
+def peers(case: Case, seed: int) -> Decisions:
+    """Judge by every peer."""
+    old, new, changes = case.windows(seed)
+    asked = {"none": {name: new[name] for name in NAMES}, **changes}
+    return {
+        name: {
+            label: ALARM if any(_flags(peer, old, altered, sorted(altered))) else QUIET
+            for label, altered in asked.items()
+        }
+        for name, peer in PEERS.items()
+    }
 
 
-def table(root: Path, seeds: int, peer_seeds: int) -> Iterator[str]:
-    """Yield the tables' lines, in Markdown."""
+def measure(path: Path, decide: Callable[[Case, int], Decisions], seeds: int, slow: int) -> None:
+    """Append the decisions that the file lacks, case by case."""
+    done = {(label, seed) for label, seed, _ in _read(path)}
+    with path.open("a", encoding="utf-8") as file:
+        for case in CASES:
+            for seed in range(slow if max(case.n, case.m) == SIZES[-1] else seeds):
+                if (case.label, seed) not in done:
+                    file.write(json.dumps([case.label, seed, decide(case, seed)]) + "\n")
+                    file.flush()
+
+
+def _read(path: Path) -> list[tuple[str, int, Decisions]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def table(folder: Path) -> Iterator[str]:
+    """Yield the tables' lines, in Markdown; behind a share the number of seeds."""
+    found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for label, _, decisions in _read(folder / "ours.jsonl") + _read(folder / "peers.jsonl"):
+        for method, by_scenario in decisions.items():
+            for scenario, decision in by_scenario.items():
+                found[label, scenario, method].append(decision)
     methods = ["ours", *PEERS]
-    head = ["| rows | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
 
-    def line(label: str, found: dict[tuple[str, str], float], scenario: str) -> str:
-        return f"| {label} | " + " | ".join(f"{found[m, scenario]:.1%}" for m in methods) + " |"
+    def line(title: str, *key: str) -> str:
+        return f"| {title} | " + " | ".join(_cell(found[*key, m]) for m in methods) + " |"
 
-    with ProcessPoolExecutor(2) as pool:
-        measure = partial(rates, root, pool=pool)
-        equal = {}
-        yield "False alarms per report\n"
-        yield from head
-        for size in SIZES:
-            few = peer_seeds if size == SIZES[-1] else seeds
-            equal[size] = measure(size, size, independent, seeds, few, changed=True)
-            yield line(f"{size:,} and {size:,}", equal[size], "none")
-        for n, m in UNEQUAL:
-            found = measure(n, m, independent, seeds, min(seeds, peer_seeds), changed=False)
-            yield line(f"{n:,} and {m:,}", found, "none")
-        for latent, label in ((autocorrelated, "rows like the last"), (by_day, "days that differ")):
-            for size in SIZES:
-                few = min(seeds, peer_seeds)
-                found = measure(size, size, latent, seeds, few, changed=False)
-                yield line(f"{size:,}, {label}", found, "none")
-        for size in SIZES:
-            yield f"\nDetected at {size:,} and {size:,} rows\n"
-            yield from head
-            yield from (line(label, equal[size], label) for label in SCENARIOS)
+    head = " | ".join(methods) + " |\n" + "|---" * (len(methods) + 1) + "|"
+    yield f"| false alarms per report | {head}"
+    yield from (line(case.label, case.label, "none") for case in CASES)
+    for case in CASES:
+        if case.scenarios:
+            yield f"\n| detected at {case.n:,} and {case.m:,} rows | {head}"
+            yield from (line(scenario, case.label, scenario) for scenario in case.scenarios)
+
+
+def _cell(decided: list[str]) -> str:
+    if not decided:
+        return ""
+    share = f"{decided.count(ALARM) / len(decided):.1%} ({len(decided)})"
+    unsaid = decided.count(NOT_JUDGED) / len(decided)
+    return f"{share}, {unsaid:.0%} not judged" if unsaid else share
 
 
 def main() -> None:
-    """Print the tables for the project named on the command line."""
-    if len(sys.argv) not in {2, 3, 4}:
+    """Do what the command line says."""
+    if len(sys.argv) not in {4, 5, 6} or sys.argv[3] not in {"ours", "peers", "table"}:
         raise SystemExit(__doc__)
-    counts = [int(word) for word in sys.argv[2:]]
-    seeds = counts[0] if counts else 200
-    peer_seeds = counts[1] if counts[1:] else seeds
-    print(f"Evidently by column decides as its report: {agree()}\n", flush=True)
-    for line in table(Path(sys.argv[1]).resolve(), seeds, peer_seeds):
-        print(line, flush=True)
+    root, folder, what = Path(sys.argv[1]).resolve(), Path(sys.argv[2]), sys.argv[3]
+    given = [int(word) for word in sys.argv[4:]]
+    seeds, slow = (*given, *(200, 10)[len(given) :])
+    folder.mkdir(parents=True, exist_ok=True)
+    if what == "table":
+        print("\n".join(table(folder)))
+        return
+    if what == "peers":
+        print(f"Evidently by column decides as its report: {agree()}", flush=True)
+        measure(folder / "peers.jsonl", peers, seeds, slow)
+    else:
+        measure(folder / "ours.jsonl", ours(root), seeds, seeds)
 
 
 if __name__ == "__main__":

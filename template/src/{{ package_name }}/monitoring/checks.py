@@ -125,9 +125,7 @@ def _distribution(pair: Pair, days: Days, check: Check, floor: float) -> Finding
     joined = days.grouped(statistics.pool(days, EXPECTED, least, ordered=pair.ordered))
     outcomes = [statistics.shape_test(joined)]
     if pair.ordered:
-        rows = days.counts.sum(axis=0)
-        ranks = (rows.cumsum() - rows / 2) / rows.sum() - 0.5
-        outcomes += [statistics.mean_test(days, ranks), statistics.mean_test(days, ranks**2)]
+        outcomes += [statistics.mean_test(days, days.ranks**power) for power in (1, 2)]
     best = min(outcomes, key=lambda outcome: outcome.p)
     before, now = joined.shares
     effect = float(np.abs(now - before).sum() / 2)
@@ -166,7 +164,7 @@ def _range(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
     if rows:
         # The reference has no row beyond its ends: how its days share the extremes must do.
         extremes = np.isin(np.arange(len(now)), [0, 1, len(now) - 2, len(now) - 1])
-        by_days = statistics.share_effect(days, extremes)
+        by_days = statistics.share_effect(days, extremes, ordered=True)
         old, new = pair.reference, pair.current
         yield Finding(
             column=pair.name,
@@ -190,7 +188,8 @@ def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
         places = np.isin(np.arange(len(now)), [first, first + 1])
         old, new = before[places].sum(), now[places].sum()
         if 0 < old <= TAIL * n and new:
-            p = statistics.rate_test(new, m, old, n, statistics.share_effect(days, places))
+            by_days = statistics.share_effect(days, places, ordered=True)
+            p = statistics.rate_test(new, m, old, n, by_days)
             found.append((min(1.0, 2 * p), end, old / n, new / m))
     if found:
         p, end, old, new = min(found)
@@ -285,8 +284,4 @@ def _correlations(profile: Profile) -> NDArray[np.float64]:
 
 def _rank_factor(pair: Pair) -> float:
     days = pair.days()
-    if not days.both:
-        return 1.0
-    rows = days.counts.sum(axis=0)
-    ranks = (rows.cumsum() - rows / 2) / rows.sum()
-    return float(statistics.design_effects(days, ranks[:, None])[0][0])
+    return float(statistics.design_effects(days, days.ranks[:, None])[0][0]) if days.both else 1.0

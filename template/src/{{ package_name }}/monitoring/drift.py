@@ -14,7 +14,9 @@ from ..config import DriftConfig
 from . import checks
 from .checks import Finding, Pair
 from .profile import UNDATED, ColumnProfile, Profile
-from .statistics import adjust
+from .statistics import adjust, independent_rows
+
+ENOUGH = 30  # rows as good as independent; below, no estimate of how alike days are holds
 
 
 def insufficient(reference: Profile, current: Profile, config: DriftConfig) -> str | None:
@@ -25,6 +27,14 @@ def insufficient(reference: Profile, current: Profile, config: DriftConfig) -> s
                 f"the {label} has {profile.rows:,} rows; {config.min_rows:,} are needed to judge "
                 "it (min_rows in configs/drift.yaml)"
             )
+    pairs = (Pair(name, c, current.columns[name]) for name, c in reference.columns.items())
+    known = [independent_rows(days) for days in (pair.days() for pair in pairs) if days.both]
+    alike = float(np.median(known)) if known else np.inf
+    if alike < ENOUGH:
+        return (
+            f"rows of one day are so alike that they tell as much as {alike:.0f} independent rows; "
+            f"{ENOUGH} are needed to judge them: look at more days (--last)"
+        )
     return None
 
 

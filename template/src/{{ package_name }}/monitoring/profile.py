@@ -6,7 +6,7 @@ counted apart may be merged. No row is kept.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any, Literal, Self
@@ -102,17 +102,11 @@ class ColumnProfile(BaseModel):
         for day, counts in other.days.items():
             known = days.get(day)
             days[day] = [a + b for a, b in zip(known, counts, strict=True)] if known else counts
-        found = {
-            "smallest": (self.smallest, other.smallest),
-            "largest": (self.largest, other.largest),
-        }
-        ends = {
-            name: (min if name == "smallest" else max)(
-                (value for value in pair if value is not None), default=None
-            )
-            for name, pair in found.items()
-        }
         new = _heaviest(Counter(self.new) + Counter(other.new))
+        ends = {
+            "smallest": _outermost(min, self.smallest, other.smallest),
+            "largest": _outermost(max, self.largest, other.largest),
+        }
         return self.model_copy(update={"days": days, "new": new, **ends})
 
     def place(self, values: NDArray[Any]) -> tuple[Counts, Mapping[str, int]]:
@@ -181,25 +175,15 @@ class Profile(BaseModel):
         features = [np.ones(rows)]
         found = {}
         for name, column in self.columns.items():
-            part, places = _count(column, columns[name], names, day)
-            found[name] = column.merge(part)
+            found[name], places = _count(column, columns[name], names, day)
             features.append(np.asarray([*self.scores[name], 0.0, 0.0])[places])
         matrix = np.stack(features)
-        moments = matrix @ matrix.T + (np.asarray(self.moments) if self.moments else 0)
-        prediction = self.prediction
-        if prediction is not None and scores is not None:
-            prediction = prediction.merge(_count(prediction, scores, names, day)[0])
         first, last = _span(times)
-        return self.model_copy(
-            update={
-                "rows": self.rows + rows,
-                "first": min((t for t in (self.first, first) if t), default=None),
-                "last": max((t for t in (self.last, last) if t), default=None),
-                "columns": found,
-                "prediction": prediction,
-                "moments": moments.tolist(),
-            }
-        )
+        part = {"rows": rows, "first": first, "last": last, "columns": found}
+        part |= {"moments": (matrix @ matrix.T).tolist(), "prediction": None}
+        if self.prediction is not None and scores is not None:
+            part["prediction"] = _count(self.prediction, scores, names, day)[0]
+        return self.merge(self.model_copy(update=part))
 
     def merge(self, other: Self) -> Self:
         """Return both windows as one; they must come from the same reference."""
@@ -210,8 +194,8 @@ class Profile(BaseModel):
         return self.model_copy(
             update={
                 "rows": self.rows + other.rows,
-                "first": min((t for t in (self.first, other.first) if t), default=None),
-                "last": max((t for t in (self.last, other.last) if t), default=None),
+                "first": _outermost(min, self.first, other.first),
+                "last": _outermost(max, self.last, other.last),
                 "columns": {n: c.merge(other.columns[n]) for n, c in self.columns.items()},
                 "prediction": prediction,
                 "moments": np.sum(both, axis=0).tolist() if both else [],
@@ -322,6 +306,10 @@ def _span(times: NDArray[Any] | None) -> tuple[datetime | None, datetime | None]
     ends = (known.min(), known.max())
     first, last = (int(end.astype("datetime64[us]").astype(np.int64)) / 1e6 for end in ends)
     return datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC)
+
+
+def _outermost(pick: Callable[..., Any], *ends: float | datetime | None) -> Any:
+    return pick((end for end in ends if end is not None), default=None)
 
 
 def _label(value: object) -> str | None:

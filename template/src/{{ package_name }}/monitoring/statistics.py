@@ -60,6 +60,13 @@ class Days:
         return reference / reference.sum(), current / current.sum()
 
     @property
+    def ranks(self) -> Values:
+        """Mean rank of each bin's rows, from -0.5 to 0.5 (ridits: Bross 1958)."""
+        rows = self.counts.sum(axis=0)
+        ranks: Values = (rows.cumsum() - rows / 2) / rows.sum() - 0.5
+        return ranks
+
+    @property
     def both(self) -> bool:
         """Whether both windows have rows."""
         return bool(self.current.any() and not self.current.all())
@@ -77,9 +84,11 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
     """Estimate by what factor days raise the variance of a difference of mean scores.
 
     The correlation of rows within a day is estimated by analysis of variance (Donner and Koval
-    1980), carried over to both windows by their days' sizes (Kish 1965), with as many days counting
-    as one as resemble each other. Its degrees of freedom come from Satterthwaite (1946), with no
-    more of them than the window with fewer days has: the mean of few days is not normal.
+    1980) from the reference's days, and from the window's own where those are more alike. By the
+    sizes of each window's days it becomes the variance of its mean (Kish 1965), with as many days
+    counting as one as resemble each other. The degrees of freedom come from Satterthwaite (1946),
+    with no more of them than the window with fewer days has, less one: the mean of few days is not
+    normal (Donald and Lang 2007).
 
     Parameters
     ----------
@@ -93,19 +102,20 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
     tuple
         The factor, at least 1, and its degrees of freedom, each of shape (questions,).
     """
-    known = days.basis
-    correlation, freedom = _correlation_within_days(known, scores)
-    spell = _days_alike(known, scores)
+    correlation, freedom = _correlation_within_days(days.basis, scores)
+    window = Days(days.counts[days.current], days.current[days.current])
+    now = np.maximum(correlation, _correlation_within_days(window, scores)[0])
+    spell = _days_alike(days.basis, scores)
     sizes = [days.counts[mine].sum(axis=1) for mine in (~days.current, days.current)]
-    plain = sum(1 / size.sum() for size in sizes)
     alike = [np.minimum(spell * (size**2).sum() / size.sum() ** 2, 1) for size in sizes]
-    clustered = correlation * sum(alike)
-    factor = 1 - correlation + clustered / plain
-    fewest = min(size.sum() ** 2 / (size**2).sum() for size in sizes)
+    clustered = correlation * alike[0] + now * alike[1]
+    plain = sum(1 / size.sum() for size in sizes)
+    variance = (1 - correlation) / sizes[0].sum() + (1 - now) / sizes[1].sum() + clustered
+    fewest = min(size.sum() ** 2 / (size**2).sum() for size in sizes) - 1
     freedom = np.maximum(np.minimum(freedom, fewest) / spell, FEWEST)
     with np.errstate(divide="ignore"):
-        degrees = np.minimum(freedom * (factor * plain / clustered) ** 2, ENDLESS)
-    return factor, degrees
+        degrees = np.minimum(freedom * (variance / clustered) ** 2, ENDLESS)
+    return variance / plain, degrees
 
 
 def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int]:
@@ -253,10 +263,24 @@ def adjust(p_values: Values) -> Values:
     return adjusted
 
 
-def share_effect(days: Days, places: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the design effect of the share of rows in some bins, and its degrees of freedom."""
-    factors, degrees = design_effects(days, places[:, None].astype(np.float64))
-    return float(factors[0]), float(degrees[0])
+def share_effect(
+    days: Days, places: NDArray[np.bool_], *, ordered: bool = False
+) -> tuple[float, float]:
+    """Return the design effect of the share of rows in some bins, and its degrees of freedom.
+
+    The few rows at an end show little of how days differ, so where bins have an order it is no
+    smaller than that of the ranks.
+    """
+    scores = np.stack([places.astype(np.float64), days.ranks][: 1 + ordered], axis=1)
+    factors, degrees = design_effects(days, scores)
+    most = int(np.argmax(factors))
+    return float(factors[most]), float(degrees[most])
+
+
+def independent_rows(days: Days) -> float:
+    """Return how many independent rows in each window would tell as much (Kish 1965)."""
+    factors, _ = design_effects(days, days.ranks[:, None])
+    return float(2 / (factors[0] * sum(1 / rows.sum() for rows in days.windows)))
 
 
 def correlation_tests(

@@ -15,12 +15,7 @@ from ..monitoring.profile import Metric, Profile, build, empty_like
 
 Values = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
-KINDS: dict[str, Kind] = {
-    "size": "number",
-    "weight": "number",
-    "flag": "boolean",
-    "place": "category",
-}
+KINDS = dict[str, Kind](size="number", weight="number", flag="boolean", place="category")
 CONFIG = DriftConfig(metrics={"error": Watched(better="lower", tolerance=0.1)})
 PLACES = np.array(["here", "there", "far"], object)
 
@@ -109,6 +104,16 @@ def test_days_that_differ_among_themselves_are_no_drift() -> None:
     assert wrong >= 10
 
 
+def test_rows_too_much_like_the_last_are_not_judged() -> None:
+    noise = np.random.default_rng(0).normal(size=(2, 500))
+    for row in range(1, 500):
+        noise[:, row] += 0.9 * noise[:, row - 1]
+    past, now = ({"size": values} for values in noise)
+    dated = build(past, times=days(500, 60), kinds={"size": "number"})
+    window = empty_like(dated).add(now, times=days(500, 14))
+    assert "independent rows; 30 are needed" in str(insufficient(dated, window, CONFIG))
+
+
 def test_a_new_category_is_named_in_words() -> None:
     current = window(lambda d: d["place"].__setitem__(slice(30), "moon"))
     (found,) = [f for f in compare(REFERENCE, current, CONFIG) if f.check == "new_category"]
@@ -175,16 +180,8 @@ def test_a_metric_that_one_class_does_not_define_is_unknown() -> None:
 
 def test_a_drop_in_performance_outranks_drift_and_broken_data_comes_next() -> None:
     def finding(check: Any) -> Finding:
-        return Finding(
-            column="size",
-            check=check,
-            statistic=1,
-            p=0,
-            effect=1,
-            floor=0,
-            alarm=True,
-            sentence=check,
-        )
+        about: dict[str, Any] = {"column": "size", "check": check, "sentence": check, "alarm": True}
+        return Finding(**about, statistic=1, p=0, effect=1, floor=0)
 
     holdout = {"error": Metric(value=0.1, low=0.09, high=0.11)}
     dropped = judge(error, Labelled(np.ones(500), np.zeros(500), None, 500), holdout, CONFIG)

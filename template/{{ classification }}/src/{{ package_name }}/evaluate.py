@@ -28,7 +28,9 @@ def score(target: Values, predicted: Values) -> dict[str, float]:
     Returns
     -------
     dict
-        Metrics that need both answers are left out where only one of them occurs.
+        Metrics that need both answers are left out where only one of them occurs. The normalized
+        entropy (He et al. 2014) is the log loss as a share of what knowing only the rate of yes
+        would cost, so months with other rates compare; 1 is worth nothing.
     """
     decided = predicted >= THRESHOLD
     values = {
@@ -41,6 +43,8 @@ def score(target: Values, predicted: Values) -> dict[str, float]:
     if np.unique(target).size > 1:
         values["roc_auc"] = metrics.roc_auc_score(target, predicted)
         values["average_precision"] = metrics.average_precision_score(target, predicted)
+        knowing_rate = metrics.log_loss(target, np.full_like(predicted, target.mean()))
+        values["normalized_entropy"] = values["log_loss"] / knowing_rate
     return {name: float(value) for name, value in sorted(values.items())}
 
 
