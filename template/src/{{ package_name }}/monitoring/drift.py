@@ -16,7 +16,7 @@ from .checks import Finding, Pair
 from .profile import UNDATED, ColumnProfile, Profile
 from .statistics import adjust, independent_rows
 
-ENOUGH = 30  # rows as good as independent; below, no estimate of how alike days are holds
+ENOUGH = 50  # rows as good as independent; below, no estimate of how alike days are holds
 
 
 def insufficient(reference: Profile, current: Profile, config: DriftConfig) -> str | None:

@@ -179,7 +179,7 @@ class Profile(BaseModel):
             features.append(np.asarray([*self.scores[name], 0.0, 0.0])[places])
         matrix = np.stack(features)
         first, last = _span(times)
-        part = {"rows": rows, "first": first, "last": last, "columns": found}
+        part: dict[str, Any] = {"rows": rows, "first": first, "last": last, "columns": found}
         part |= {"moments": (matrix @ matrix.T).tolist(), "prediction": None}
         if self.prediction is not None and scores is not None:
             part["prediction"] = _count(self.prediction, scores, names, day)[0]

@@ -14,6 +14,7 @@ Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
 ENOUGH_DAYS = 10
 ENDLESS = 1e9  # degrees of freedom of a variance that is known
+SURE = 3  # standard errors
 FEWEST = 3  # degrees of freedom of one that a single day shows
 
 
@@ -84,11 +85,12 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
     """Estimate by what factor days raise the variance of a difference of mean scores.
 
     The correlation of rows within a day is estimated by analysis of variance (Donner and Koval
-    1980) from the reference's days, and from the window's own where those are more alike. By the
-    sizes of each window's days it becomes the variance of its mean (Kish 1965), with as many days
-    counting as one as resemble each other. The degrees of freedom come from Satterthwaite (1946),
-    with no more of them than the window with fewer days has, less one: the mean of few days is not
-    normal (Donald and Lang 2007).
+    1980) from the reference's days, and for the window from its own where those are more alike, as
+    far as the reference leaves open: a burst on one day is no likeness. By the sizes of the days
+    it becomes the variance of a mean (Kish 1965), with as many days counting as one as resemble
+    each other. The degrees of freedom come from Satterthwaite (1946), with no more of them than
+    the window with fewer days has, less one: the mean of few days is not normal (Donald and Lang
+    2007).
 
     Parameters
     ----------
@@ -102,9 +104,10 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
     tuple
         The factor, at least 1, and its degrees of freedom, each of shape (questions,).
     """
-    correlation, freedom = _correlation_within_days(days.basis, scores)
+    correlation, freedom, error = _correlation_within_days(days.basis, scores)
     window = Days(days.counts[days.current], days.current[days.current])
-    now = np.maximum(correlation, _correlation_within_days(window, scores)[0])
+    own = _correlation_within_days(window, scores)[0]
+    now = np.maximum(correlation, np.minimum(own, correlation + SURE * error))
     spell = _days_alike(days.basis, scores)
     sizes = [days.counts[mine].sum(axis=1) for mine in (~days.current, days.current)]
     alike = [np.minimum(spell * (size**2).sum() / size.sum() ** 2, 1) for size in sizes]
@@ -118,8 +121,11 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
     return variance / plain, degrees
 
 
-def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int]:
-    """Return the intraclass correlation of each question's scores, and its degrees of freedom."""
+def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int, Values]:
+    """Return each question's intraclass correlation, its degrees of freedom and standard error.
+
+    The error is that of days of one size (Donner 1986).
+    """
     size = days.counts.sum(axis=1)
     sums = days.counts @ scores
     between, spent, evenness = np.zeros(scores.shape[1]), 0, 0.0
@@ -133,12 +139,14 @@ def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int]:
             spent += 1
     freedom, rest = len(size) - spent, size.sum() - len(size)
     if freedom < 1 or rest <= 0:
-        return np.zeros(scores.shape[1]), 1
+        return np.zeros(scores.shape[1]), 1, np.zeros(scores.shape[1])
     mean_size = (size.sum() - evenness) / freedom
     within = days.counts.sum(axis=0) @ scores**2 - (sums**2 / size[:, None]).sum(axis=0)
     within, between = np.maximum(within, 1e-9) / rest, between / freedom
     correlation = (between - within) / (between + (mean_size - 1) * within)
-    return np.clip(correlation, 0, 1), freedom
+    correlation = np.clip(correlation, 0, 1)
+    error = (1 - correlation) * (1 / mean_size + correlation) * np.sqrt(2 / freedom)
+    return correlation, freedom, error
 
 
 def _days_alike(days: Days, scores: Values) -> Values:
@@ -271,10 +279,11 @@ def share_effect(
     The few rows at an end show little of how days differ, so where bins have an order it is no
     smaller than that of the ranks.
     """
-    scores = np.stack([places.astype(np.float64), days.ranks][: 1 + ordered], axis=1)
-    factors, degrees = design_effects(days, scores)
-    most = int(np.argmax(factors))
-    return float(factors[most]), float(degrees[most])
+    found = [design_effects(days, places[:, None].astype(np.float64))]
+    if ordered:
+        found.append(design_effects(days, days.ranks[:, None]))
+    factor, degrees = max(found, key=lambda effect: float(effect[0][0]))
+    return float(factor[0]), float(degrees[0])
 
 
 def independent_rows(days: Days) -> float:
