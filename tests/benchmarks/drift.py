@@ -253,32 +253,44 @@ CASES = [Case(*sizes, latent)
 
 
 def ours(root: Path) -> Callable[[Case, int], Decisions]:
-    """Return what judges by the project's own checks."""
-    profile, drift, config = project(root)
+    """Return what judges by the project's own checks.
 
-    def judge(reference: Any, current: Any, column: str | None = None) -> str:
-        if drift.insufficient(reference, current, config):
-            return NOT_JUDGED
-        found = [f for f in drift.compare(reference, current, config) if f.alarm]
-        return ALARM if any(column in {None, f.column} for f in found) else QUIET
+    Where one column changed, only that one is checked again: nothing else of the report differs
+    but what `adjust` makes of the p-values together.
+    """
+    profile, drift, config = project(root)
+    rate = config.false_alarms
+
+    def alarms(found: list[Any]) -> set[str]:
+        q_values = drift.adjust(np.array([f.p for f in found]))
+        return {f.column for f, q in zip(found, q_values, strict=True)
+                if q <= rate and f.effect >= f.floor}  # fmt: skip
+
+    def only(whole: Any, column: Any) -> Any:
+        part = {"columns": column, "moments": [], "prediction": None}
+        return whole.model_copy(update=part)
 
     def decide(case: Case, seed: int) -> Decisions:
         old, new, changes = case.windows(seed)
         times = dates(case.m, 14, "2026-03-02")
         reference = profile.build(old, old["n1"], dates(case.n, 60, "2026-01-01"), kinds=KINDS)
-        current = profile.empty_like(reference).add(new, new["n1"], times)
-        decided = {"none": judge(reference, current)}
+        empty = profile.empty_like(reference)
+        current = empty.add(new, new["n1"], times)
+        if drift.insufficient(reference, current, config):
+            return {"ours": dict.fromkeys(["none", *changes], NOT_JUDGED)}
+        found = drift.compare(reference, current, config)
+        decided = {"none": ALARM if any(f.alarm for f in found) else QUIET}
         for label, altered in changes.items():
             column = SCENARIOS[label][0]
             if column == "*":
-                whole = {**new, **altered}
-                window = profile.empty_like(reference).add(whole, new["n1"], times)
-            else:  # only this column is counted again; how columns move together stays as it was
-                part = {column: reference.columns[column].empty()}
-                bare = {"columns": part, "moments": [], "prediction": None}
-                counted = current.model_copy(update=bare).add(altered, None, times).columns
-                window = current.model_copy(update={"columns": {**current.columns, **counted}})
-            decided[label] = judge(reference, window, column)
+                window = empty.add({**new, **altered}, new["n1"], times)
+                named = alarms(drift.compare(reference, window, config))
+            else:
+                past = only(reference, {column: reference.columns[column]})
+                now = only(empty, {column: empty.columns[column]}).add(altered, None, times)
+                again = drift.compare(past, now, config)
+                named = alarms([*(f for f in found if f.column != column), *again])
+            decided[label] = ALARM if column in named else QUIET
         return {"ours": decided}
 
     return decide

@@ -127,11 +127,11 @@ def main() -> None:
     found = list(months(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()))
     print(
         "| month | flights | late | most moved feature | alarms on inputs "
-        "| ROC AUC | log loss | labels say |"
+        "| ROC AUC | normalized entropy | labels say |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for month in found:
-        auc, loss = month.metrics[METRIC], month.metrics["log_loss"]
+        auc, loss = month.metrics[METRIC], month.metrics["normalized_entropy"]
         print(
             f"| {month.name} | {month.rows:,} | {month.late:.1%} "
             f"| {month.feature} {month.effect:.1%} | {month.alarms or 'none'} "

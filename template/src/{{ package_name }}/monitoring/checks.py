@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,18 @@ class Pair:
         """Whether its bins have an order."""
         return self.reference.kind != "category"
 
+    def finding(
+        self, check: Check, outcome: Outcome, size: tuple[float, float], sentence: str
+    ) -> Finding:
+        """Put a check of this column down; its size is the effect and the floor."""
+        told: dict[str, Any] = {
+            "column": self.name,
+            "check": check,
+            "sentence": f"{self.name}: {sentence}",
+        }
+        effect, floor = size
+        return Finding(**told, statistic=outcome.statistic, p=outcome.p, effect=effect, floor=floor)
+
 
 def of_feature(pair: Pair, floors: Floors) -> Iterator[Finding]:
     """Make every check of a feature that its values allow."""
@@ -103,15 +115,8 @@ def _missingness(pair: Pair, floor: float) -> Iterator[Finding]:
         fewer = statistics.rate_test(old, n, new, m, by_days)
         outcome = Outcome(outcome.statistic, min(1.0, 2 * min(more, fewer)))
     infinite = f", {pair.current.infinite:,} of them infinite" if pair.current.infinite else ""
-    yield Finding(
-        column=pair.name,
-        check="missingness",
-        statistic=outcome.statistic,
-        p=outcome.p,
-        effect=abs(new / m - old / n),
-        floor=floor,
-        sentence=f"{pair.name}: {old / n:.1%} → {new / m:.1%} of rows have no value{infinite}",
-    )
+    sentence = f"{old / n:.1%} → {new / m:.1%} of rows have no value{infinite}"
+    yield pair.finding("missingness", outcome, (abs(new / m - old / n), floor), sentence)
 
 
 def _distribution(pair: Pair, days: Days, check: Check, floor: float) -> Finding:
@@ -129,16 +134,9 @@ def _distribution(pair: Pair, days: Days, check: Check, floor: float) -> Finding
     best = min(outcomes, key=lambda outcome: outcome.p)
     before, now = joined.shares
     effect = float(np.abs(now - before).sum() / 2)
-    return Finding(
-        column=pair.name,
-        check=check,
-        statistic=best.statistic,
-        p=min(1.0, len(outcomes) * best.p),
-        effect=effect,
-        floor=floor,
-        sentence=f"{pair.name}: {effect:.1%} of rows lie elsewhere than in the reference; "
-        + _most_changed(pair, days),
-    )
+    outcome = Outcome(best.statistic, min(1.0, len(outcomes) * best.p))
+    sentence = f"{effect:.1%} of rows lie elsewhere than in the reference; "
+    return pair.finding(check, outcome, (effect, floor), sentence + _most_changed(pair, days))
 
 
 def _most_changed(pair: Pair, days: Days) -> str:
@@ -166,16 +164,13 @@ def _range(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
         extremes = np.isin(np.arange(len(now)), [0, 1, len(now) - 2, len(now) - 1])
         by_days = statistics.share_effect(days, extremes, ordered=True)
         old, new = pair.reference, pair.current
-        yield Finding(
-            column=pair.name,
-            check="range",
-            statistic=rows,
-            p=statistics.rate_test(rows, now.sum(), 1, before.sum(), by_days),
-            effect=rows / float(now.sum()),
-            floor=floor,
-            sentence=f"{pair.name}: {rows / now.sum():.2%} of rows are outside the reference's "
-            f"range; {old.smallest:.6g} to {old.largest:.6g} → "
-            f"{new.smallest:.6g} to {new.largest:.6g}",
+        p = statistics.rate_test(rows, now.sum(), 1, before.sum(), by_days)
+        yield pair.finding(
+            "range",
+            Outcome(rows, p),
+            (rows / float(now.sum()), floor),
+            f"{rows / now.sum():.2%} of rows are outside the reference's range; "
+            f"{old.smallest:.6g} to {old.largest:.6g} → {new.smallest:.6g} to {new.largest:.6g}",
         )
 
 
@@ -193,15 +188,8 @@ def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
             found.append((min(1.0, 2 * p), end, old / n, new / m))
     if found:
         p, end, old, new = min(found)
-        yield Finding(
-            column=pair.name,
-            check="tail",
-            statistic=new - old,
-            p=p,
-            effect=max(new - old, 0.0),
-            floor=floor,
-            sentence=f"{pair.name}: {old:.1%} → {new:.1%} of rows are among the {end} values",
-        )
+        sentence = f"{old:.1%} → {new:.1%} of rows are among the {end} values"
+        yield pair.finding("tail", Outcome(new - old, p), (max(new - old, 0.0), floor), sentence)
 
 
 def _new_category(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
@@ -219,15 +207,12 @@ def _new_category(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
         new = sorted(pair.current.new.items(), key=lambda item: (-item[1], item[0]))
         names = ", ".join(f"{value} ({rows:,})" for value, rows in new[:TOLD])
         more = f" and {len(new) - TOLD:,} more" if len(new) > TOLD else ""
-        yield Finding(
-            column=pair.name,
-            check="new_category",
-            statistic=unlisted,
-            p=statistics.rate_test(unlisted, m, rare, n, by_days),
-            effect=max(float(effect), 0.0),
-            floor=floor,
-            sentence=f"{pair.name}: {unlisted / m:.2%} of rows have values that the reference "
-            f"does not list: {names}{more}",
+        yield pair.finding(
+            "new_category",
+            Outcome(unlisted, statistics.rate_test(unlisted, m, rare, n, by_days)),
+            (max(float(effect), 0.0), floor),
+            f"{unlisted / m:.2%} of rows have values that the reference does not list: "
+            f"{names}{more}",
         )
 
 
