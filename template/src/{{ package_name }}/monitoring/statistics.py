@@ -214,11 +214,7 @@ def shape_test(days: Days) -> Outcome:
 
 
 def rate_test(
-    current: float,
-    m: float,
-    reference: float,
-    n: float,
-    effect: tuple[float, float] = (1.0, ENDLESS),
+    current: float, m: float, reference: float, n: float, effect: tuple[float, float]
 ) -> float:
     """Return how often a rate no higher than the reference's gives as many rows in the current.
 
