@@ -27,7 +27,7 @@ color:var(--soft)}.key i{display:inline-block;width:.8rem;height:.8rem;margin-ri
 border-radius:2px;vertical-align:-.08rem}.key .was{background:var(--was)}.key .now{background:
 var(--now)}.key .seen{background:var(--seen)}.wide{width:100%;height:auto}.plot{width:15rem;
 max-width:100%;height:auto;margin:0}.features table{width:100%}.features td{vertical-align:middle}
-.features th{white-space:nowrap}.features .name{min-width:9.5rem}
+.features th{white-space:nowrap}.features .name{min-width:10.5rem}
 .features .draw{padding-top:.5rem;min-width:12rem}main{max-width:68rem}
 th button{all:unset;cursor:pointer}
 th button:focus-visible{outline:2px solid var(--now)}th button::after{content:" ↕";opacity:.4}
@@ -145,10 +145,10 @@ def _performance(report: Report) -> str:
         )
     said = "".join(f"<li>{escape(sentence)}</li>" for sentence in found.sentences)
     rows = [
-        [escape(name), *_metric(report.holdout.get(name)), *_metric(metric)]
+        [escape(name), *_metric(metric), *_metric(report.holdout.get(name))]
         for name, metric in found.metrics.items()
     ]
-    head = ["metric", "holdout", "95 % interval", "now", "95 % interval"]
+    head = ["metric", "now", "95 % interval", "holdout", "95 % interval"]
     return f"<ul>{said}</ul>{_table(head, rows) if rows else ''}"
 
 
