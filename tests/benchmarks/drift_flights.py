@@ -1,6 +1,6 @@
 """Monitor the flights month by month: what features show, and what labels show.
 
-Usage: python tests/benchmarks/drift_flights.py PROJECT RAW.parquet PICTURE.png
+Usage: python tests/benchmarks/drift_flights.py PROJECT RAW.parquet PICTURE.svg
 
 PROJECT is a rendered, installed classification project; run this with its interpreter. RAW has the
 columns of its sample: the sample itself, or all flights of the year. The model is fitted on January
