@@ -250,10 +250,10 @@ def test_nobody_keeps_a_secret_of_a_cloud(recorded: Recorded) -> None:
 
 def test_plan_is_posted_on_the_pull_request(recorded: Recorded) -> None:
     event = {"repository": "acme/app", "event": {"pull_request": {"number": "7"}}, "token": "t"}
-    given = {**VARS, "GCP_WORKLOAD_IDENTITY_PROVIDER": "provider", "AWS_ROLE": "role"}
+    given = {**VARS, "PLANNED_ENVIRONMENT": "production"}
     done = recorded.job("plan.yml", "plan", github=event, vars=given)
     assert done.passed, done.printed
-    assert recorded.lines()[1] == "make --silent plan ENV=staging ARGS=--plain"
+    assert recorded.lines()[1] == "make --silent plan ENV=production ARGS=--plain"
     assert recorded.lines()[-1].startswith("gh pr comment 7 --repo acme/app --edit-last")
     assert "### Terraform plan" in (recorded.workspace / "comment.md").read_text()
 

@@ -17,6 +17,7 @@ output "plan_variables" {
     GCP_PROJECT                    = var.project
     GCP_REGION                     = var.region
     GCP_SERVICE_ACCOUNT            = google_service_account.plan.email
+    PLANNED_ENVIRONMENT            = var.environment
     GCP_WORKLOAD_IDENTITY_PROVIDER = google_iam_workload_identity_pool_provider.github.name
   }
 }

@@ -14,8 +14,9 @@ output "variables" {
 
 output "plan_variables" {
   value = {
-    AWS_REGION   = var.region
-    AWS_ROLE_ARN = aws_iam_role.github["plan"].arn
+    AWS_REGION          = var.region
+    AWS_ROLE_ARN        = aws_iam_role.github["plan"].arn
+    PLANNED_ENVIRONMENT = var.environment
   }
 }
 

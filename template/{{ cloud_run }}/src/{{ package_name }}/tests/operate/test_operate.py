@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ...operate import __main__ as operate
-from ...operate import google, steps
+from ...operate import place, steps
+from ...operate import terraform as terraform_command
 from ...release import command
 
 READS = ("describe", "list", "view", "print-access-token", "get-iam-policy", "output")
@@ -56,10 +57,10 @@ class Clouds:
 
     def printed(self, line: str) -> str:
         printed = {
-            "services list --enabled": " ".join(google.APIS),
+            "services list --enabled": " ".join(place.APIS),
             "attributeCondition": "assertion.repository_id == '123456' && more",
             "get-iam-policy": "principalSet://…/attribute.environment/production",
-            "gh variable list": " ".join(google.VARIABLES),
+            "gh variable list": " ".join(place.VARIABLES),
             "print-access-token": "token",
             "buckets describe": "there",
         }
@@ -82,9 +83,9 @@ def clouds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clouds:
 
     monkeypatch.setattr(command, "attempt", fake)
     monkeypatch.setattr(steps, "attempt", fake)
-    monkeypatch.setattr(google, "attempt", fake)
+    monkeypatch.setattr(place, "attempt", fake)
     monkeypatch.setattr("subprocess.run", terraform)
-    monkeypatch.setattr(google, "FOLDER", tmp_path)
+    monkeypatch.setattr(terraform_command, "FOLDER", tmp_path)
     monkeypatch.setenv("GCP_PROJECT", "project")
     return fake
 

@@ -1,14 +1,12 @@
-# Google Cloud: what exists around the service. GCP_PROJECT names the project; `gcloud auth login
-# --update-adc` signs you in.
-GCP_REGION ?= europe-west1
+# What exists around the service; docs/deployment.md says how to sign in.
 OPERATE := $(RUN) python -m $(PACKAGE).operate
 
 .PHONY: bootstrap doctor plan apply github destroy
 
-bootstrap: ## make the state bucket and GitHub's environments (ARGS=--yes: really; else say what)
+bootstrap: ## make what Terraform and GitHub need to begin (ARGS=--yes: really; else say what)
 	$(NEEDS_ENV)$(OPERATE) bootstrap --env $(ENV) $(ARGS)
 
-doctor: ## check variables, sign-in, roles, APIs and reviewers, and print each fix
+doctor: ## check sign-in, trust, roles, variables and reviewers, and print each fix
 	$(NEEDS_ENV)$(OPERATE) doctor --env $(ENV)
 
 plan: ## say what Terraform would change

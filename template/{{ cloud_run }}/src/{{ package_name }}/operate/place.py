@@ -1,19 +1,15 @@
 """Google Cloud's side: the state bucket, Terraform, and what can be looked up by gcloud."""
 
-import re
-import subprocess
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..errors import ProjectError
 from ..release.command import attempt, run_json
 from ..release.variables import variable
-from ..settings import ROOT
+from . import terraform
 from .github import Repository, repository, reviewed
 from .steps import Step, succeeds
 
-FOLDER = ROOT / "deploy" / "terraform"
 # Terraform turns on the rest; these it needs to begin.
 APIS = ("cloudresourcemanager.googleapis.com", "iam.googleapis.com", "serviceusage.googleapis.com")
 VARIABLES = ("GCP_WORKLOAD_IDENTITY_PROVIDER", "RELEASE_BUCKET", "IMAGE_REPOSITORY")
@@ -30,10 +26,6 @@ LISTS = {
 
 def _signed_in() -> bool:
     return succeeds("gcloud", "auth", "print-access-token")
-
-
-class TerraformFailedError(ProjectError):
-    """Terraform did not do as asked; it has said why."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +46,7 @@ class Place:
     @property
     def name(self) -> str:
         """What everything is called, as variables.tf has it."""
-        text = (FOLDER / "variables.tf").read_text(encoding="utf-8")
-        found = re.search(r'variable "name" \{.*?default\s*=\s*"([^"]+)"', text, re.DOTALL)
-        return f"{found[1] if found else ''}-{self.environment}"
+        return f"{terraform.name()}-{self.environment}"
 
     @property
     def state(self) -> str:
@@ -98,44 +88,25 @@ class Place:
                  [["make", "github", env]]),
         ]  # fmt: skip
 
-    def terraform(self, command: str, *options: str) -> None:
-        """Run Terraform over the environment's own state.
-
-        Raises
-        ------
-        TerraformFailedError
-            It failed.
-        """
-        backend = [f"-backend-config=bucket={self.state}", f"-backend-config=prefix={self.name}"]
+    def terraform(self, *words: str) -> None:
+        """Run Terraform over the environment's own state."""
+        backend = [f"bucket={self.state}", f"prefix={self.name}"]
         given = [
-            f"-var=project={self.project}", f"-var=region={self.region}",
-            f"-var=environment={self.environment}",
-            f"-var=github_repository_id={self.repository.number}",
+            f"project={self.project}", f"region={self.region}", f"environment={self.environment}",
+            f"github_repository_id={self.repository.number}",
         ]  # fmt: skip
-        settings = FOLDER / f"{self.environment}.tfvars"
-        if settings.is_file():
-            given.append(f"-var-file={settings.name}")
-        self._terraform("init", "-reconfigure", "-input=false", *backend)
-        self._terraform(command, *given, *options)
-
-    def outputs(self) -> dict[str, dict[str, str]]:
-        """Return Terraform's outputs that hold variables."""
-        found = run_json(["terraform", f"-chdir={FOLDER}", "output", "-json"])
-        return {name: each["value"] for name, each in found.items() if name.endswith("variables")}
+        terraform.run(self.environment, backend, given, list(words))
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""
         return [f"{kind} {name}" for kind in LISTS for name in self._named(kind)]
 
-    def _terraform(self, *words: str) -> None:
-        done = subprocess.run(["terraform", f"-chdir={FOLDER}", *words], check=False)
-        if done.returncode:
-            raise TerraformFailedError(f"terraform {words[0]} failed with {done.returncode}")
-
     def _named(self, kind: str) -> list[str]:
         found = self._list(*LISTS[kind])
         names = [str(each.get("name") or each["metadata"]["name"]) for each in found]
         short = [name.rsplit("/", 1)[-1] for name in names]
+        if kind == "registry":  # staging's alone, and called like both environments
+            return [n for n in short if self.environment == "staging" and n == terraform.name()]
         return [name for name in short if self.name in name]
 
     def _list(self, *words: str) -> Any:

@@ -1,12 +1,12 @@
-"""Bootstrap, check, apply and destroy what the service needs on Google Cloud and GitHub."""
+"""Bootstrap, check, apply and destroy what the service needs in its cloud and on GitHub."""
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 
 from ..errors import run_command
-from . import github
-from .google import Place, TerraformFailedError
+from . import github, terraform
+from .place import Place
 from .steps import carry_out
 
 ENVIRONMENTS = ("staging", "production")
@@ -26,7 +26,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _bootstrap(place: Place, chosen: argparse.Namespace) -> int:
-    """Make the state bucket, turn on APIs and make GitHub's environments; look first."""
+    """Make what Terraform and GitHub need before they can begin; look first."""
     steps = [*place.foundations(), *github.environments(place.repository)]
     if carry_out(steps, chosen.yes):
         print("\nNothing was made. To make what is missing, add ARGS=--yes.")
@@ -56,7 +56,7 @@ def _apply(place: Place, _chosen: argparse.Namespace) -> int:
 
 def _github(place: Place, _chosen: argparse.Namespace) -> int:
     """Copy Terraform's outputs to the variables of GitHub's environments."""
-    here, outputs = place.repository, place.outputs()
+    here, outputs = place.repository, terraform.outputs()
     carry_out(github.variables(here, place.environment, outputs["variables"]), really=True)
     carry_out(github.variables(here, "plan", outputs["plan_variables"]), really=True)
     return 0
@@ -70,7 +70,7 @@ def _destroy(place: Place, chosen: argparse.Namespace) -> int:
         return 0
     try:
         place.terraform("destroy", "-auto-approve")
-    except TerraformFailedError as error:
+    except terraform.TerraformFailedError as error:
         print(error, file=sys.stderr)  # what is left is what matters now
     left = place.survivors()
     print("\n".join(f"left    {each}" for each in left) or "nothing is left")

@@ -1,0 +1,48 @@
+"""Terraform over one environment's own state; which names it is given is the cloud's to say."""
+
+import re
+import subprocess
+from collections.abc import Sequence
+
+from ..errors import ProjectError
+from ..release.command import run_json
+from ..settings import ROOT
+
+FOLDER = ROOT / "deploy" / "terraform"
+
+
+class TerraformFailedError(ProjectError):
+    """Terraform did not do as asked; it has said why."""
+
+
+def name() -> str:
+    """Return what everything is called before the environment, as variables.tf has it."""
+    text = (FOLDER / "variables.tf").read_text(encoding="utf-8")
+    found = re.search(r'variable "name" \{.*?default\s*=\s*"([^"]+)"', text, re.DOTALL)
+    return found[1] if found else ""
+
+
+def run(environment: str, backend: Sequence[str], given: Sequence[str], words: list[str]) -> None:
+    """Initialise the environment's state and run a command on it, with its .tfvars if any.
+
+    Raises
+    ------
+    TerraformFailedError
+        It failed.
+    """
+    settings = FOLDER / f"{environment}.tfvars"
+    file = [f"-var-file={settings.name}"] if settings.is_file() else []
+    _run("init", "-reconfigure", "-input=false", *(f"-backend-config={each}" for each in backend))
+    _run(words[0], *(f"-var={each}" for each in given), *file, *words[1:])
+
+
+def outputs() -> dict[str, dict[str, str]]:
+    """Return the outputs that hold variables."""
+    found = run_json(["terraform", f"-chdir={FOLDER}", "output", "-json"])
+    return {key: each["value"] for key, each in found.items() if key.endswith("variables")}
+
+
+def _run(*words: str) -> None:
+    done = subprocess.run(["terraform", f"-chdir={FOLDER}", *words], check=False)
+    if done.returncode:
+        raise TerraformFailedError(f"terraform {words[0]} failed with {done.returncode}")

@@ -1,0 +1,147 @@
+"""AWS's side: the state bucket, trust in GitHub, and what can be looked up by aws."""
+
+import json
+from dataclasses import dataclass
+from functools import partial
+
+from ..release.command import attempt, run, run_json
+from ..release.variables import variable
+from . import terraform
+from .github import Repository, repository, reviewed
+from .steps import Step, succeeds
+
+ISSUER = "token.actions.githubusercontent.com"
+NO_CONSTRAINT = "us-east-1"  # the region that refuses to be named when a bucket is made
+VARIABLES = ("AWS_ROLE_ARN", "ECS_CLUSTER", "ECS_LISTENER", "IMAGE_REPOSITORY", "RELEASE_BUCKET")
+# What is billed, or would be in the way of a next apply: the command, and where the names are.
+LISTS = {
+    "bucket": ("s3api list-buckets", "Buckets[].Name"),
+    "cluster": ("ecs list-clusters", "clusterArns[]"),
+    "load balancer": ("elbv2 describe-load-balancers", "LoadBalancers[].LoadBalancerName"),
+    "log": ("logs describe-log-groups", "logGroups[].logGroupName"),
+    "network": ("ec2 describe-vpcs", "Vpcs[].Tags[?Key==`Name`].Value[]"),
+    "registry": ("ecr describe-repositories", "repositories[].repositoryName"),
+    "role": ("iam list-roles", "Roles[].RoleName"),
+    "schedule": ("scheduler list-schedules", "Schedules[].Name"),
+    "secret": ("secretsmanager list-secrets", "SecretList[].Name"),
+    "stream": ("firehose list-delivery-streams", "DeliveryStreamNames[]"),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One environment in one account and region, of one repository."""
+
+    environment: str
+    account: str
+    region: str
+    repository: Repository
+
+    @classmethod
+    def found(cls, environment: str) -> "Place":
+        """Read the account from whoever is signed in, and the repository from this folder."""
+        region = variable("AWS_REGION", "eu-west-1")
+        account = run(["aws", "sts", "get-caller-identity", "--query=Account", "--output=text"])
+        return cls(environment, account.strip(), region, repository())
+
+    @property
+    def name(self) -> str:
+        """What everything is called, as variables.tf has it."""
+        return f"{terraform.name()}-{self.environment}"
+
+    @property
+    def state(self) -> str:
+        """The bucket of Terraform's state; an account has one per project."""
+        return f"{terraform.name()}-terraform-state-{self.account}"
+
+    @property
+    def issuer(self) -> str:
+        """What the account calls GitHub, once it trusts it."""
+        return f"arn:aws:iam::{self.account}:oidc-provider/{ISSUER}"
+
+    def foundations(self) -> list[Step]:
+        """Return what must exist before Terraform can run."""
+        bucket = f"--bucket={self.state}"
+        create = self._aws("s3api", "create-bucket", bucket)
+        if self.region != NO_CONSTRAINT:
+            create.append(f"--create-bucket-configuration=LocationConstraint={self.region}")
+        closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy",
+                  "RestrictPublicBuckets")  # fmt: skip
+        close = ",".join(f"{word}=true" for word in closed)
+        return [
+            Step(f"state bucket {self.state}",
+                 lambda: succeeds(*self._aws("s3api", "head-bucket", bucket)),
+                 [create,
+                  self._aws("s3api", "put-bucket-versioning", bucket,
+                            "--versioning-configuration=Status=Enabled"),
+                  self._aws("s3api", "put-public-access-block", bucket,
+                            f"--public-access-block-configuration={close}")]),
+            Step("the account knows GitHub", self._knows_github,
+                 [["aws", "iam", "create-open-id-connect-provider", f"--url=https://{ISSUER}",
+                   "--client-id-list=sts.amazonaws.com"]]),
+        ]  # fmt: skip
+
+    def checks(self) -> list[Step]:
+        """Return all that a release needs, with how to mend it; who asks is signed in."""
+        env = f"ENV={self.environment}"
+        bootstrap, apply = [["make", "bootstrap", env, "ARGS=--yes"]], [["make", "apply", env]]
+        return [
+            *self.foundations(),
+            *(Step(f"GitHub environment {name} and its rules",
+                   partial(reviewed, self.repository, name), bootstrap)
+              for name in ("plan", self.environment)),
+            Step("trust in this repository's number", self._trusts_repository, apply),
+            Step("both services", self._has_services, apply),
+            Step("variables of the GitHub environment", self._has_variables,
+                 [["make", "github", env]]),
+        ]  # fmt: skip
+
+    def terraform(self, *words: str) -> None:
+        """Run Terraform over the environment's own state."""
+        here = self.repository
+        owner = run_json(["gh", "api", f"repos/{here.name}", "--jq", ".owner.id"])
+        backend = [
+            f"bucket={self.state}", f"key={self.name}/terraform.tfstate", f"region={self.region}",
+        ]  # fmt: skip
+        given = [
+            f"region={self.region}", f"environment={self.environment}",
+            f"github_repository={here.name}", f"github_owner_id={owner}",
+            f"github_repository_id={here.number}", f"state_bucket={self.state}",
+        ]  # fmt: skip
+        terraform.run(self.environment, backend, given, list(words))
+
+    def survivors(self) -> list[str]:
+        """Return what exists still that is called like this environment."""
+        return [f"{kind} {name}" for kind in LISTS for name in self._named(kind)]
+
+    def _named(self, kind: str) -> list[str]:
+        command, query = LISTS[kind]
+        names = run_json([*self._aws(*command.split()), f"--query={query}"]) or []
+        if kind == "registry":  # staging's alone, and called like both environments
+            return [n for n in names if self.environment == "staging" and n == terraform.name()]
+        return [name for name in names if self.name in name]
+
+    def _aws(self, service: str, operation: str, *rest: str) -> list[str]:
+        return ["aws", service, operation, f"--region={self.region}", "--output=json", *rest]
+
+    def _knows_github(self) -> bool:
+        provider = f"--open-id-connect-provider-arn={self.issuer}"
+        return succeeds("aws", "iam", "get-open-id-connect-provider", provider)
+
+    def _trusts_repository(self) -> bool:
+        role = f"--role-name={self.name}-deploy"
+        done = attempt(self._aws("iam", "get-role", role))
+        return f'@{self.repository.number}:environment:{self.environment}"' in done.stdout
+
+    def _has_services(self) -> bool:
+        done = attempt(
+            [*self._aws("ecs", "describe-services", f"--cluster={self.name}", "--services"),
+             "live", "candidate"]
+        )  # fmt: skip
+        found = json.loads(done.stdout)["services"] if done.returncode == 0 else []
+        return [each["status"] for each in found] == ["ACTIVE", "ACTIVE"]
+
+    def _has_variables(self) -> bool:
+        words = ["gh", "variable", "list", f"--env={self.environment}"]
+        done = attempt([*words, f"--repo={self.repository.name}", "--json=name", "--jq=.[].name"])
+        return set(VARIABLES) <= set(done.stdout.split())

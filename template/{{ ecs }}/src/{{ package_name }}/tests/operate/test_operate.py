@@ -1,0 +1,202 @@
+"""Bootstrapping looks first and changes nothing unasked; the doctor names each fix, on AWS."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from ...operate import __main__ as operate
+from ...operate import place, steps
+from ...operate import terraform as terraform_command
+from ...release import command
+
+READS = ("describe", "get-", "head-", "list", "view", "output")
+STATE = "example-terraform-state-111"
+
+
+class Aws:
+    """Plays aws, gh and terraform: knows what exists, and remembers what was made."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.missing: set[str] = set()
+        self.left: dict[str, list[str]] = {}
+        self.failing: set[str] = set()
+        self.subject = "repo:acme@7/example@123456:environment:production"
+
+    def __call__(self, words: Sequence[str], text: str | None = None) -> "CompletedProcess[str]":
+        line = " ".join(words)
+        reads = any(part in line for part in READS) or list(words[:2]) == ["gh", "api"]
+        if not reads or "--method=" in line:
+            self.made.append(f"{line} {text or ''}".strip())
+            return CompletedProcess(list(words), 0, "", "")
+        if any(part in line for part in self.missing):
+            return CompletedProcess(list(words), 254, "", "An error occurred (404)")
+        return CompletedProcess(list(words), 0, self.answer(line), "")
+
+    def answer(self, line: str) -> str:
+        rules = [{"type": "required_reviewers"}, {"type": "branch_policy"}]
+        condition = {"StringEquals": {f"{place.ISSUER}:sub": [self.subject]}}
+        answers: dict[str, object] = {
+            "gh repo view": {"nameWithOwner": "acme/example"},
+            "repos/acme/example/environments": {"protection_rules": rules},
+            "--jq .owner.id": 7,
+            "gh api repos/acme/example --jq": 123456,
+            "gh api user": 7,
+            "--json=name,value": [],
+            "terraform": {
+                "variables": {"value": {"ECS_CLUSTER": "example-production"}},
+                "plan_variables": {"value": {"PLANNED_ENVIRONMENT": "production"}},
+            },
+            "iam get-role": {"Role": {"AssumeRolePolicyDocument": {"Condition": condition}}},
+            "describe-services": {"services": [{"status": "ACTIVE"}] * 2},
+        }
+        if "get-caller-identity" in line:
+            return "111\n"
+        if "gh variable list" in line and "--jq" in line:
+            return " ".join(place.VARIABLES)
+        for start, answer in answers.items():
+            if start in line:
+                return json.dumps(answer)
+        return json.dumps(next((names for part, names in self.left.items() if part in line), []))
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
+    fake = Aws()
+    (tmp_path / "variables.tf").write_text('variable "name" {\n  default = "example"\n}\n')
+
+    def terraform(words: Sequence[str], check: bool) -> "CompletedProcess[str]":
+        assert not check
+        fake.made.append(f"terraform {' '.join(words[2:])}")
+        return CompletedProcess(list(words), int(words[2] in fake.failing), "", "")
+
+    for module in (command, steps, place):
+        monkeypatch.setattr(module, "attempt", fake)
+    monkeypatch.setattr("subprocess.run", terraform)
+    monkeypatch.setattr(terraform_command, "FOLDER", tmp_path)
+    return fake
+
+
+def run(*words: str) -> int:
+    return operate.main([words[0], "--env", "production", *words[1:]])
+
+
+def test_bootstrap_makes_only_what_is_missing_and_only_if_told(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws.missing = {"head-bucket", "get-open-id-connect-provider"}
+    assert run("bootstrap") == 0
+    assert aws.made == []
+    said = capsys.readouterr().out
+    assert f"missing state bucket {STATE}" in said
+    assert "missing the account knows GitHub" in said
+    assert run("bootstrap", "--yes") == 0
+    where = "--region=eu-west-1 --output=json"
+    assert aws.made[0] == (
+        f"aws s3api create-bucket {where} --bucket={STATE} "
+        "--create-bucket-configuration=LocationConstraint=eu-west-1"
+    )
+    assert aws.made[1].endswith("--versioning-configuration=Status=Enabled")
+    assert "RestrictPublicBuckets=true" in aws.made[2]
+    assert aws.made[3] == (
+        "aws iam create-open-id-connect-provider "
+        "--url=https://token.actions.githubusercontent.com --client-id-list=sts.amazonaws.com"
+    )
+    assert len(aws.made) == 4
+
+
+def test_one_region_is_not_named_when_a_bucket_is_made(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    aws.missing = {"head-bucket"}
+    run("bootstrap", "--yes")
+    assert "LocationConstraint" not in aws.made[0]
+
+
+def test_doctor_finds_nothing_in_a_whole_environment(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("doctor") == 0
+    assert "nothing to fix" in capsys.readouterr().out
+    assert aws.made == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "fix"),
+    [
+        ("head-bucket", "aws s3api create-bucket"),
+        ("get-open-id-connect-provider", "aws iam create-open-id-connect-provider"),
+        ("environments/production", "make bootstrap ENV=production"),
+        ("get-role", "make apply ENV=production"),
+        ("describe-services", "make apply ENV=production"),
+        ("gh variable list", "make github ENV=production"),
+    ],
+)
+def test_doctor_prints_the_fix(
+    missing: str, fix: str, aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws.missing = {missing}
+    assert run("doctor") == 1
+    said = capsys.readouterr().out
+    assert fix in said
+    assert "1 to fix" in said
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "repo:acme@7/example@1:environment:production",
+        "repo:acme/example:environment:production",
+        "repo:acme@7/example@123456:environment:production-2",
+    ],
+)
+def test_trust_in_something_else_is_found(
+    subject: str, aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws.subject = subject
+    assert run("doctor") == 1
+    assert "missing trust in this repository's number" in capsys.readouterr().out
+
+
+def test_apply_uses_the_environments_own_state_and_the_numbers(aws: Aws) -> None:
+    assert run("apply") == 0
+    key = "-backend-config=key=example-production/terraform.tfstate"
+    backend = f"-backend-config=bucket={STATE} {key} -backend-config=region=eu-west-1"
+    given = "-var=region=eu-west-1 -var=environment=production"
+    here = "-var=github_repository=acme/example -var=github_owner_id=7"
+    number = f"-var=github_repository_id=123456 -var=state_bucket={STATE}"
+    assert aws.made == [
+        f"terraform init -reconfigure -input=false {backend}",
+        f"terraform apply {given} {here} {number}",
+    ]
+
+
+def test_outputs_become_variables_of_github(aws: Aws) -> None:
+    assert run("github") == 0
+    where = "--repo=acme/example"
+    assert aws.made == [
+        f"gh variable set ECS_CLUSTER --env=production {where} --body=example-production",
+        f"gh variable set PLANNED_ENVIRONMENT --env=plan {where} --body=production",
+    ]
+
+
+def test_destroy_needs_a_yes_and_lists_what_survives(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("destroy") == 0
+    assert [line for line in aws.made if "terraform destroy" in line] == []
+    assert "Nothing was destroyed" in capsys.readouterr().out
+    aws.failing = {"destroy"}
+    aws.left = {
+        "list-buckets": ["example-production-predictions-111", "example-staging-releases-111"],
+        "describe-repositories": ["example"],  # staging's
+    }
+    assert run("destroy", "--yes") == 1
+    assert capsys.readouterr().out == "left    bucket example-production-predictions-111\n"
+    aws.left, aws.failing = {}, set()
+    assert run("destroy", "--yes") == 0
+    assert capsys.readouterr().out == "nothing is left\n"
