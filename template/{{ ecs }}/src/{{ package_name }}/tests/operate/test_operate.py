@@ -28,7 +28,7 @@ class Aws:
 
     def __call__(self, words: Sequence[str], text: str | None = None) -> "CompletedProcess[str]":
         line = " ".join(words)
-        reads = any(part in line for part in READS) or list(words[:2]) == ["gh", "api"]
+        reads = words[2].startswith(READS) or list(words[:2]) == ["gh", "api"]
         if not reads or "--method=" in line:
             self.made.append(f"{line} {text or ''}".strip())
             return CompletedProcess(list(words), 0, "", "")
