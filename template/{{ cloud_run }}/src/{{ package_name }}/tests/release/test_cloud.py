@@ -4,18 +4,17 @@ import json
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from ...errors import ConfigError, ConflictError
 from ...release import cloud as adapter
-from ...release import command, journal
+from ...release import command
 from ...release.cloud import CloudRun, open_cloud
 from ...release.interface import CloudError, RejectedError
 from ...release.program import Program
-from .conftest import PLACEHOLDER, Killed, MemoryCloud, release
+from .conftest import PLACEHOLDER, Killed, MemoryCloud, expect_errors, release
 
 REPOSITORY = "europe-west1-docker.pkg.dev/project/app/app"
 
@@ -244,15 +243,7 @@ def test_error_is_not_taken_for_absence(
 ) -> None:
     denied = CloudError("PERMISSION_DENIED: the caller does not have permission")
     monkeypatch.setattr(gcloud, "answer", lambda *_: denied)
-    for call in (
-        lambda: run.cloud.read(journal.LOCK),
-        lambda: run.cloud.create(journal.LOCK, ""),
-        lambda: run.cloud.delete(journal.LOCK),
-        lambda: run.cloud.image_digest(REPOSITORY, "tag"),
-        lambda: run.cloud.observe("revision", datetime.now(UTC)),
-    ):
-        with pytest.raises(CloudError, match="PERMISSION_DENIED"):
-            call()
+    expect_errors(run.cloud, "PERMISSION_DENIED")
 
 
 def test_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

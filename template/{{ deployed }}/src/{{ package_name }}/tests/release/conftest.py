@@ -1,16 +1,18 @@
 """A cloud in memory, whose revisions answer over HTTP as the service does."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from ...release import journal
-from ...release.interface import CloudError, Endpoint, Observation
+from ...release.interface import Cloud, CloudError, Endpoint, Observation
 from ...release.manifest import Manifest, Model
 from ...release.plan import CanaryStep, Plan
 from ...release.program import Program
@@ -116,18 +118,19 @@ class MemoryCloud:
         return 200, {"status": "ready"}
 
 
-@pytest.fixture
-def cloud() -> Iterator[MemoryCloud]:
-    """A cloud whose placeholder has all traffic."""
+@contextlib.contextmanager
+def answering(
+    answer: Callable[[str, Message, bytes], tuple[int, object]],
+) -> Iterator[str]:
+    """Answer requests by a function of path, headers and body; give the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            _, revision, path = self.path.split("/", 2)
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, answer = memory.answer(revision, f"/{path}", body)
+            status, said = answer(self.path, self.headers, body)
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
+            self.wfile.write(json.dumps(said).encode())
 
         do_POST = do_GET  # noqa: N815
 
@@ -135,11 +138,23 @@ def cloud() -> Iterator[MemoryCloud]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    memory = MemoryCloud(f"http://127.0.0.1:{server.server_port}")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield memory
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def cloud() -> Iterator[MemoryCloud]:
+    """A cloud whose placeholder has all traffic."""
+
+    def answer(path: str, _headers: object, body: bytes) -> tuple[int, object]:
+        _, revision, rest = path.split("/", 2)
+        return memory.answer(revision, f"/{rest}", body)
+
+    with answering(answer) as address:
+        memory = MemoryCloud(address)
+        yield memory
 
 
 PLAN = Plan(
@@ -178,3 +193,16 @@ def kill(cloud: MemoryCloud) -> Callable[[], None]:
 def fail() -> None:
     """End a call as a cloud does that went back by itself."""
     raise CloudError("the deployment was rolled back by the circuit breaker")
+
+
+def expect_errors(cloud: Cloud, match: str) -> None:
+    """See that no call takes an error for absence."""
+    for call in (
+        lambda: cloud.read(journal.LOCK),
+        lambda: cloud.create(journal.LOCK, ""),
+        lambda: cloud.delete(journal.LOCK),
+        lambda: cloud.image_digest("1.registry.example/app", "tag"),
+        lambda: cloud.observe("revision", datetime.now(UTC)),
+    ):
+        with pytest.raises(CloudError, match=match):
+            call()

@@ -2,11 +2,9 @@
 
 import json
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,11 @@ import pytest
 
 from ...errors import ConfigError, ConflictError
 from ...release import cloud as adapter
-from ...release import command, journal
+from ...release import command
 from ...release.cloud import CANDIDATE, HEADERS, LIVE, Ecs, open_cloud
 from ...release.interface import CloudError, RejectedError
 from ...release.program import Program
-from .conftest import PLAN, Killed, release
+from .conftest import PLAN, Killed, answering, expect_errors, release
 
 ARN = "arn:aws:ecs:eu-west-1:1:task-definition"
 PLACEHOLDER = f"{ARN}/app-placeholder:1"
@@ -169,27 +167,13 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
 def run(aws: Aws) -> Iterator[Program]:
     """The program over ECS, with a load balancer that knows the candidate's header."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            candidate = all(self.headers.get(name) == value for name, value in HEADERS.items())
-            status, answer = aws.served(candidate, self.path, body)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
+    def answer(path: str, headers: Message, body: bytes) -> tuple[int, object]:
+        candidate = all(headers.get(name) == value for name, value in HEADERS.items())
+        return aws.served(candidate, path, body)
 
-        do_POST = do_GET  # noqa: N815
-
-        def log_message(self, *_words: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    ecs = Ecs("production", "eu-west-1", "app", LISTENER, url, "bucket")
-    yield Program(ecs, PLAN, report=lambda _line: None, wait=lambda _seconds: None)
-    server.shutdown()
-    server.server_close()
+    with answering(answer) as url:
+        ecs = Ecs("production", "eu-west-1", "app", LISTENER, url, "bucket")
+        yield Program(ecs, PLAN, report=lambda _line: None, wait=lambda _seconds: None)
 
 
 def happened(aws: Aws) -> list[str]:
@@ -352,15 +336,7 @@ def test_error_is_not_taken_for_absence(
 ) -> None:
     denied = CloudError("An error occurred (AccessDenied): you are not authorized")
     monkeypatch.setattr(aws, "answer", lambda *_: denied)
-    for call in (
-        lambda: run.cloud.read(journal.LOCK),
-        lambda: run.cloud.create(journal.LOCK, ""),
-        lambda: run.cloud.delete(journal.LOCK),
-        lambda: run.cloud.image_digest(REPOSITORY, "tag"),
-        lambda: run.cloud.observe("revision", datetime.now(UTC)),
-    ):
-        with pytest.raises(CloudError, match="AccessDenied"):
-            call()
+    expect_errors(run.cloud, "AccessDenied")
 
 
 def test_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
