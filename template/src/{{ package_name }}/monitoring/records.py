@@ -27,7 +27,7 @@ from ..errors import DataError
 SCHEMA = 1  # of serving/prediction_log.py
 BLOCK = 1 << 22
 SKEW = timedelta(minutes=5)  # clocks of machines differ by less
-NAMED_BY_DAY = re.compile(r"(\d{4}-\d\d-\d\d)[-.]")
+NAMED_BY_DAY = re.compile(r"(?<!\d)(\d{4})([-/])(\d\d)\2(\d\d)(?!\d)")
 # A line that is no object is told apart beforehand: a leading `null` ends pyarrow 25's process.
 NO_OBJECT = re.compile(rb"^(?!\{|\r?$)", re.MULTILINE)
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
@@ -61,6 +61,18 @@ ENTRY = pa.schema(
 )
 
 
+# Log services store a line in an entry of theirs (Cloud Logging), with numbers as floats and
+# perhaps without the time, which is the entry's; or lines with nothing between them (Firehose).
+PAYLOAD = "jsonPayload"
+WRAPPED = pa.schema(
+    {
+        PAYLOAD: pa.struct([f.with_type(pa.float64()) if f.type == pa.int64() else f for f in ENTRY]),
+        "timestamp": pa.timestamp("ns", "UTC"),
+    }
+)
+BEGINNING = b'{"schema":'
+
+
 @dataclass(frozen=True)
 class Window:
     """Which rows are asked for: of one version, from `since` until before `until`."""
@@ -70,10 +82,11 @@ class Window:
     model: str
     version: str
 
-    def holds(self, name: str) -> bool:
-        """Return whether a file may hold such rows; files without a day in their name may."""
-        day = NAMED_BY_DAY.match(name)
-        return not day or str(self.since.date()) <= day[1] <= str(self.until.date())
+    def holds(self, path: str) -> bool:
+        """Return whether a file may hold such rows; without a day in its path it may."""
+        day = NAMED_BY_DAY.search(path)
+        late = self.until + timedelta(days=1)  # written just before midnight, stored after it
+        return not day or str(self.since.date()) <= "-".join(day.group(1, 3, 4)) <= str(late.date())
 
 
 @dataclass(frozen=True)
@@ -113,10 +126,10 @@ class Reading:
         DataError
             There is no such place.
         """
-        filesystem, files = _files(place)
+        filesystem, root, files = _files(place)
         for path in files:
             name = path.rsplit("/", 1)[-1]
-            if not self.window.holds(name):
+            if not self.window.holds(path.removeprefix(root)):
                 self.other_days += 1
                 continue
             self.files += 1
@@ -131,7 +144,8 @@ class Reading:
         with filesystem.open_input_stream(path, compression="detect") as stream:
             rest = b""
             while piece := stream.read(BLOCK):
-                lines, _, rest = (rest + piece).rpartition(b"\n")
+                whole = (rest + piece).replace(b"}" + BEGINNING, b"}\n" + BEGINNING)
+                lines, _, rest = whole.rpartition(b"\n")
                 yield from self._parse(lines)
                 if len(rest) > BLOCK:  # no line of ours; it must not fill the memory
                     rest = self._reject(rest)
@@ -142,15 +156,8 @@ class Reading:
         if not block.strip():
             return
         if not NO_OBJECT.search(block):
-            try:
-                yield pj.read_json(
-                    BytesIO(block),
-                    pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
-                    pj.ParseOptions(explicit_schema=ENTRY, unexpected_field_behavior="ignore"),
-                )
-            except pa.ArrowInvalid:
-                pass
-            else:
+            with contextlib.suppress(pa.ArrowInvalid):
+                yield _read(block)
                 return
         lines = block.split(b"\n")
         if len(lines) == 1:
@@ -248,6 +255,23 @@ def _ms(time: datetime) -> float:
     return time.timestamp() * 1000
 
 
+def _read(block: bytes) -> pa.Table:
+    wrapped = PAYLOAD.encode() in block
+    table = pj.read_json(
+        BytesIO(block),
+        pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
+        pj.ParseOptions(
+            explicit_schema=WRAPPED if wrapped else ENTRY, unexpected_field_behavior="ignore"
+        ),
+    )
+    if not wrapped:
+        return table
+    payload, stamps = (table[name].combine_chunks() for name in WRAPPED.names)
+    inside = {each.name: pc.struct_field(payload, each.name) for each in payload.type}
+    stamps = stamps.cast(ENTRY.field("time").type, safe=False)
+    return _fitted(pa.table({**inside, "time": pc.coalesce(inside["time"], stamps)}))
+
+
 def _parquet(filesystem: fs.FileSystem, path: str) -> Iterator[pa.Table]:
     with filesystem.open_input_file(path) as file:
         for batch in parquet.ParquetFile(file).iter_batches(batch_size=1 << 16):
@@ -271,7 +295,7 @@ def _cast(values: pa.Array | None, wanted: pa.DataType, rows: int) -> pa.Array:
     return pa.nulls(rows, wanted) if values is None else values.cast(wanted, safe=False)
 
 
-def _files(place: str) -> tuple[fs.FileSystem, list[str]]:
+def _files(place: str) -> tuple[fs.FileSystem, str, list[str]]:
     try:
         if "://" in place:
             filesystem, path = fs.FileSystem.from_uri(place)
@@ -280,7 +304,8 @@ def _files(place: str) -> tuple[fs.FileSystem, list[str]]:
         found = filesystem.get_file_info(path)
         if found.type == fs.FileType.Directory:
             inside = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
-            return filesystem, sorted(each.path for each in inside if each.path.endswith(SUFFIXES))
+            names = sorted(each.path for each in inside if each.path.endswith(SUFFIXES))
+            return filesystem, path, names
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"the log {place} cannot be read: {str(error).splitlines()[0]}") from None
     if found.type != fs.FileType.File:
@@ -288,4 +313,4 @@ def _files(place: str) -> tuple[fs.FileSystem, list[str]]:
             f"there is no log at {place}; start the service with PREDICTION_LOG set, or name a "
             "folder with --log"
         )
-    return filesystem, [path]
+    return filesystem, path.rpartition("/")[0], [path]

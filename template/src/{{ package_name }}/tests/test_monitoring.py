@@ -68,7 +68,7 @@ def watch(project: Project, folder: Path, *words: str) -> tuple[int, Report]:
 
 def logged(folder: Path, *lines: Entry | bytes, name: str = "a.jsonl") -> Path:
     """Write lines into a log's file."""
-    (folder / "log").mkdir(exist_ok=True)
+    (folder / "log" / name).parent.mkdir(parents=True, exist_ok=True)
     whole = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
     (folder / "log" / name).write_bytes(b"\n".join([*whole, b""]))
     return folder / "log" / name
@@ -143,6 +143,24 @@ def test_lines_that_cannot_be_used_are_counted(monitored: Project, tmp_path: Pat
     assert report.log.versions["999"] == 1
     assert (code, report.quality) == (10, True)
     assert "are not usable: " in report.reasons[0]
+
+
+def test_lines_are_read_as_log_services_store_them(monitored: Project, tmp_path: Path) -> None:
+    entries = served(monitored)
+    half = len(entries) // 2
+    day = (NOW - timedelta(days=1)).strftime("%Y/%m/%d")
+    wrapped = [
+        {"insertId": "1", "timestamp": entry.pop("time"), "jsonPayload": {**entry, "row": 0.0}}
+        for entry in entries[:half]
+    ]
+    logged(tmp_path, *wrapped, {"textPayload": "started"}, name=f"stdout/{day}/10:00:00_S0.json")
+    glued = b"".join(json.dumps(entry, separators=(",", ":")).encode() for entry in entries[half:])
+    logged(tmp_path, glued, name=f"{day.replace('/', '-')}/delivered-1.jsonl")
+    logged(tmp_path, b"never opened", name="stdout/2001/01/01/10:00:00_S0.json")
+    _, report = watch(monitored, tmp_path)
+    assert report.log.rows == len(entries)
+    assert report.log.excluded == {"malformed": 1}
+    assert report.log.files_of_other_days == 1
 
 
 def test_files_that_cannot_be_read_are_named(monitored: Project, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ resource "aws_kinesis_firehose_delivery_stream" "predictions" {
     role_arn            = aws_iam_role.pipe["firehose"].arn
     bucket_arn          = aws_s3_bucket.this["predictions"].arn
     prefix              = "predictions/!{timestamp:yyyy-MM-dd}/"
+    file_extension      = ".jsonl" # monitoring passes over what it does not know by its name
     error_output_prefix = "errors/!{firehose:error-output-type}/!{timestamp:yyyy-MM-dd}/"
     buffering_interval  = 300
     buffering_size      = 64
