@@ -66,7 +66,9 @@ ENTRY = pa.schema(
 PAYLOAD = "jsonPayload"
 WRAPPED = pa.schema(
     {
-        PAYLOAD: pa.struct([f.with_type(pa.float64()) if f.type == pa.int64() else f for f in ENTRY]),
+        PAYLOAD: pa.struct(
+            [f.with_type(pa.float64()) if f.type == pa.int64() else f for f in ENTRY]
+        ),
         "timestamp": pa.timestamp("ns", "UTC"),
     }
 )
