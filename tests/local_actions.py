@@ -47,13 +47,19 @@ class Job:
             found: Any = self.contexts
             for part in word.split("."):
                 found = (found or {}).get(part)
-            if found is None and self.passed and word.startswith(("steps.", "needs.", "inputs.")):
+            asked = word.startswith(("steps.", "needs.", "inputs.")) and not self._skipped(word)
+            if found is None and self.passed and asked:
                 raise KeyError(f"{word}: nothing sets it, though GitHub would read it as empty")
             return repr(found or "")
 
         python = CONTEXT.sub(looked_up, expression).replace("!cancelled()", "True")
         python = python.replace("&&", " and ").replace("||", " or ")
         return eval(python, {"__builtins__": {}})  # noqa: S307  (our own workflows)
+
+    def _skipped(self, word: str) -> bool:
+        """Return whether a value is one of a step that was left out, which sets nothing."""
+        step = self.contexts["steps"].get(word.split(".")[1], {})
+        return word.startswith("steps.") and step.get("outcome") == "skipped"
 
     def filled(self, text: object) -> str:
         """Fill in `${{ … }}`."""

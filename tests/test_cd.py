@@ -52,6 +52,10 @@ class Recorded:
         self.record = folder / "record"
         self.record.touch()
         self.fails = ""
+        self.says = {
+            "promote_model evaluate": json.dumps(DECISION),
+            "promote_model promote": json.dumps({"moved": True}),
+        }
         self.used: list[tuple[str, dict[str, str]]] = []
 
     def action(self, name: str) -> Callable[[dict[str, str]], None]:
@@ -69,11 +73,10 @@ class Recorded:
         raise AssertionError(part)
 
     def job(self, workflow: str, name: str, **contexts: Any) -> Job:
-        says = {"promote_model evaluate": json.dumps(DECISION)}
         variables = {
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "RECORD": str(self.record),
-            "SAYS": json.dumps(says),
+            "SAYS": json.dumps(self.says),
             "FAILS": self.fails,
         }
         actions = {key: self.action(key) for key in [*PINS, "$/.github/actions/cloud"]}
@@ -149,21 +152,22 @@ def test_failed_release_does_not_move_the_model(stage: str, recorded: Recorded) 
     assert recorded.lines() == ["make install", "make release-deploy"]
 
 
-@pytest.mark.parametrize("stage", ["staging", "production"])
+@pytest.mark.parametrize(("stage", "told"), [("staging", ""), ("production", " --json")])
 def test_model_moves_first_where_the_image_takes_it_from_the_registry(
-    stage: str, recorded: Recorded
+    stage: str, told: str, recorded: Recorded
 ) -> None:
     recorded.job("cd.yml", stage, **inputs(), **NEEDS, vars=FETCHED)
-    assert recorded.lines() == ["make install", promoted(stage), "make release-deploy"]
+    assert recorded.lines() == ["make install", promoted(stage) + told, "make release-deploy"]
 
 
-def test_model_that_moved_first_is_taken_back_from_production(recorded: Recorded) -> None:
+@pytest.mark.parametrize("moved", [True, False])
+def test_only_a_model_that_moved_first_is_taken_back(moved: bool, recorded: Recorded) -> None:
     recorded.fails = "release-deploy"
+    recorded.says["promote_model promote"] = json.dumps({"moved": moved})
     done = recorded.job("cd.yml", "production", **inputs(), **NEEDS, vars=FETCHED)
     assert not done.passed
-    assert recorded.lines()[-1] == (
-        "uv run --no-sync promote_model rollback --reason Its release failed"
-    )
+    back = "uv run --no-sync promote_model rollback --reason Its release failed"
+    assert recorded.lines()[2:] == ["make release-deploy", *([back] if moved else [])]
 
 
 @pytest.mark.parametrize("failing", ["promote_model evaluate", "bundle"])
