@@ -62,7 +62,7 @@ ENTRY = pa.schema(
 
 
 # Log services store a line in an entry of theirs (Cloud Logging), with numbers as floats and
-# perhaps without the time, which is the entry's; or lines with nothing between them (Firehose).
+# perhaps without the time, which is the entry's; or lines with nothing between them (data streams).
 PAYLOAD = "jsonPayload"
 WRAPPED = pa.schema(
     {

@@ -53,18 +53,20 @@ class CloudRun:
         return found
 
     def stage(self, manifest: Manifest) -> str:
-        """Deploy without traffic; `candidate` is the tag that gives the revision an address."""
-        revision = self._revision(manifest.release)
-        if revision is not None:
-            self._traffic(f"--update-tags={TAG}={revision}")
-            return revision
-        self._run(
-            "deploy", self.service, f"--image={manifest.image}", "--no-traffic", f"--tag={TAG}",
-            f"--update-labels={LABEL}={manifest.release}",
-        )  # fmt: skip
+        """Deploy without traffic; `candidate` is the tag that gives the revision an address.
+
+        The tag comes after: with `--tag`, `gcloud run deploy` names the revision (see `_revision`).
+        """
         revision = self._revision(manifest.release)
         if revision is None:
+            self._run(
+                "deploy", self.service, f"--image={manifest.image}", "--no-traffic",
+                f"--update-labels={LABEL}={manifest.release}",
+            )  # fmt: skip
+            revision = self._revision(manifest.release)
+        if revision is None:
             raise CloudError(f"{manifest.release} was deployed, but no revision has its label")
+        self._traffic(f"--update-tags={TAG}={revision}")
         return revision
 
     def candidate(self, revision: str) -> Endpoint:

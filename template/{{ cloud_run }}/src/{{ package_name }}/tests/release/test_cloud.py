@@ -82,7 +82,6 @@ class Gcloud:
         self.memory.manifests[name] = release(number)
         if label in self.memory.broken:
             self.memory.broken.add(name)
-        self.tag(name)
         return ""
 
     def tag(self, name: str | None) -> None:
@@ -140,9 +139,10 @@ def test_good_release_moves_traffic_by_named_revisions(gcloud: Gcloud, run: Prog
     changes = [line for line in gcloud.lines if " run deploy " in line or "update-traffic" in line]
     where = "--project=project --region=europe-west1 --quiet"
     traffic = "gcloud run services update-traffic app"
-    deploy = f"gcloud run deploy app --image={release(1).image} --no-traffic --tag=candidate"
+    deploy = f"gcloud run deploy app --image={release(1).image} --no-traffic"
     assert changes == [
         f"{deploy} --update-labels=release={release(1).release} {where}",
+        f"{traffic} --update-tags=candidate={revision} {where}",
         f"{traffic} --to-revisions={revision}=10,{PLACEHOLDER}=90 {where}",
         f"{traffic} --to-revisions={revision}=50,{PLACEHOLDER}=50 {where}",
         f"{traffic} --to-revisions={revision}=100 {where}",
