@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from conftest import Render, git, project_environment
+from google_cloud import Google, answering, variables
 from matrix import EXECUTED, Answers, label
 from steps import run_job
 
@@ -425,6 +426,114 @@ def test_api_is_as_its_documentation_says(service: Service, tmp_path: Path) -> N
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:]
     assert "No issues found" in done.stdout
+
+
+PLAN = """\
+ready_seconds: 1
+look_seconds: 0.1
+max_error_share: 0.01
+canary: [{percent: 10, minutes: 0}]
+"""
+
+
+@dataclass
+class Releases:
+    """A project's releases by the real gcloud, to a service that is played but for its answers."""
+
+    project: Executed
+    google: Google
+    folder: Path
+    variables: dict[str, str]
+    model: dict[str, Any]
+
+    def run(self, command: str, *words: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["uv", "run", "--no-sync", "release", command, "--env", "production", *words],
+            cwd=self.project.path, env={**self.project.variables, **self.variables},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    def release(self, number: int, *, broken: bool = False) -> tuple[int, str]:
+        image = f"registry.example/app@sha256:{number:064x}"
+        if broken:
+            self.google.broken.add(image)
+        named = {"release": f"r2026010203040{number}-00000000", "image": image, "code": "c" * 40}
+        place = self.folder / f"{number}.json"
+        place.write_text(json.dumps({"format": 1, "model": self.model, **named}))
+        return self.run("deploy", "--manifest", str(place))
+
+    def happened(self) -> list[str]:
+        lines = self.google.objects["production/journal.jsonl"].decode().splitlines()
+        return [json.loads(line)["what"] for line in lines]
+
+
+@pytest.fixture
+def releases(promoted: Executed, service: Service, tmp_path: Path) -> Iterator[Releases]:
+    """Releases of the promoted model, answered by the running service; a placeholder serves."""
+    if promoted.answers["cloud"] != "cloud-run":
+        pytest.skip("it is not released to Cloud Run")
+    if shutil.which("gcloud") is None:
+        pytest.skip("GCLOUD IS NOT INSTALLED: no release was replayed with it")
+    bundle = tmp_path / "bundle"
+    version = promoted.status()["stages"]["production"]
+    words = ["release", "bundle", "--version", version, "--out", str(bundle)]
+    promoted.run("uv", "run", "--no-sync", *words)
+    known = json.loads((bundle / "version.json").read_text())
+    model = {name: known[name] for name in ("name", "version", "bundle_sha256")}
+    google = Google(service.address)
+    google.start("app", "registry.example/placeholder")
+    plan = promoted.path / "configs" / "release.yaml"
+    kept = plan.read_text()
+    plan.write_text(PLAN)
+    try:
+        with answering(google) as port:
+            yield Releases(promoted, google, tmp_path, variables(tmp_path, port), model)
+    finally:
+        plan.write_text(kept)
+
+
+def test_real_gcloud_does_what_a_release_asks_of_it(releases: Releases) -> None:
+    google, old = releases.google, {"app-00001-abc": 100}
+    first = {"app-00002-abc": 100}
+    canary = {"app-00002-abc": 10, "app-00001-abc": 90}
+
+    code, said = releases.release(1)
+    assert (code, google.splits) == (0, [old, canary, first]), said
+    # Else Terraform's next change would ask for another revision of that name, and be refused.
+    assert "name" not in google.services["app"]["spec"]["template"]["metadata"]
+
+    code, said = releases.release(2, broken=True)
+    assert (code, google.splits) == (3, [old, canary, first])
+    assert "not ready within 1 s" in said
+
+    google.statuses = [200] * 45 + [503] * 5
+    code, said = releases.release(3)
+    assert (code, google.splits[-1]) == (3, first)
+    assert "5 of 50 requests failed at 10 %" in said
+
+    google.statuses = [200] * 50
+    code, said = releases.release(4)
+    assert (code, google.splits[-1]) == (0, {"app-00005-abc": 100}), said
+    assert releases.run("rollback", "--reason", "wrong")[0] == 0
+    assert google.splits[-1] == first
+    assert releases.happened() == [
+        "staged", "canary", "promoted",
+        "staged", "rejected",
+        "staged", "canary", "rejected",
+        "staged", "canary", "promoted",
+        "rolled back", "promoted",
+    ]  # fmt: skip
+
+
+def test_real_gcloud_writes_a_lock_once(releases: Releases) -> None:
+    held = {"owner": "CI run 7", "release": "r", "since": "2026-01-01 00:00:00Z", "before": None}
+    releases.google.objects["production/lock.json"] = json.dumps(held).encode()
+    code, said = releases.release(1)
+    assert (code, releases.google.splits) == (4, [{"app-00001-abc": 100}])
+    assert "CI run 7" in said
+    assert releases.run("unlock")[0] == 0
+    assert "production/lock.json" not in releases.google.objects
 
 
 def test_service_stops_when_told(service: Service) -> None:
