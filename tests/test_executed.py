@@ -21,10 +21,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from conftest import Render, git, project_environment
 from google_cloud import Google, answering, variables
 from matrix import EXECUTED, Answers, label
+from moto.server import ThreadedMotoServer
 from steps import run_job
 
 INSIDE = Path(__file__).parent / "inside"
@@ -283,6 +285,62 @@ def test_monitoring_is_quiet_about_rows_like_those_learned_from(
     since = f"--since {before}"
     said = promoted.run("make", "monitor", f"ARGS=--log {LOG} {since}")
     assert "nothing has changed that matters" in said
+
+
+@contextmanager
+def stored_by_google(lines: list[bytes], day: datetime) -> Iterator[str]:
+    """Store lines as a sink of Cloud Logging does: in entries that have taken their time."""
+    entries = map(json.loads, lines)
+    wrapped = [{"insertId": "1", "timestamp": e.pop("time"), "jsonPayload": e} for e in entries]
+    google = Google("")
+    name = f"run.googleapis.com/stdout/{day:%Y/%m/%d}/10:00:00_10:59:59_S0.json"
+    google.objects[name] = b"".join(json.dumps(entry).encode() + b"\n" for entry in wrapped)
+    with answering(google) as port:
+        yield f"gs://anonymous@bucket?scheme=http&endpoint_override=127.0.0.1:{port}"
+
+
+@contextmanager
+def stored_by_amazon(lines: list[bytes], day: datetime) -> Iterator[str]:
+    """Store lines as Firehose does that extracts messages: one after the other."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    bucket = boto3.client(
+        "s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1", **KEYS
+    )
+    bucket.create_bucket(Bucket="bucket")
+    name = f"predictions/{day:%Y-%m-%d}/app-predictions-1.jsonl"
+    bucket.put_object(Bucket="bucket", Key=name, Body=b"".join(lines))
+    try:
+        options = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        yield f"s3://bucket/predictions?{options}"
+    finally:
+        server.stop()
+
+
+STORED = {"cloud-run": stored_by_google, "ecs": stored_by_amazon}
+KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+
+
+def test_monitoring_reads_the_bucket_that_the_cloud_fills(
+    promoted: Executed, service: Service, learned: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if promoted.answers["cloud"] not in STORED:
+        pytest.skip("no cloud fills a bucket")
+    for name, value in KEYS.items():
+        monkeypatch.setitem(promoted.variables, name.upper(), value)
+    day = datetime.now(UTC)
+    before = served(service, learned)
+    logs = sorted((promoted.path / LOG).glob("*.jsonl"))
+    lines = [line for log in logs for line in log.read_bytes().splitlines()]
+    with STORED[promoted.answers["cloud"]](lines, day) as place:
+        code, report = monitored(promoted, "--since", before, "--log", place)
+        _, later = monitored(promoted, "--since", "2001-01-01", "--log", place)
+    assert (code, report["verdict"]) == (0, "none"), report["reasons"]
+    assert report["log"]["rows"] == len(learned)
+    assert report["log"]["excluded"].keys() <= {"outside_window"}
+    assert later["log"]["rows"] == len(lines)
 
 
 def test_monitoring_alarms_when_what_is_served_has_shifted(

@@ -36,10 +36,12 @@ resource "google_service_account" "monitoring" {
   display_name = "${local.name}: compares predictions with the reference"
 }
 
+# Readers look at the bucket itself before they list it, which objectViewer does not allow.
 resource "google_storage_bucket_iam_member" "monitoring" {
-  bucket = google_storage_bucket.predictions.name
-  role   = "roles/storage.objectViewer"
-  member = google_service_account.monitoring.member
+  for_each = toset(["roles/storage.objectViewer", "roles/storage.legacyBucketReader"])
+  bucket   = google_storage_bucket.predictions.name
+  role     = each.key
+  member   = google_service_account.monitoring.member
 }
 
 # Of the service's secrets the job reads those of the registry only.

@@ -130,8 +130,11 @@ data "aws_iam_policy_document" "monitoring" {
   }
 
   statement {
-    actions   = ["s3:GetObject"]
-    resources = ["${aws_s3_bucket.this["predictions"].arn}/predictions/*"]
+    actions = ["s3:GetObject"]
+    resources = [
+      "${aws_s3_bucket.this["predictions"].arn}/predictions", # readers ask for a file of the folder's name first
+      "${aws_s3_bucket.this["predictions"].arn}/predictions/*",
+    ]
   }
 }
 
