@@ -102,7 +102,7 @@ class Floors(Section):
         0.05, ge=0, lt=1, description="share of rows that moved to other values"
     )
     prediction: float = Field(0.05, ge=0, lt=1, description="the same, of the model's scores")
-    tail: float = Field(0.01, ge=0, lt=1, description="added share of extreme values")
+    tail: float = Field(0.005, ge=0, lt=1, description="added or lost share of extreme values")
     missingness: float = Field(0.02, ge=0, lt=1, description="added or vanished missing values")
     new_category: float = Field(0.005, ge=0, lt=1, description="share of values not seen before")
     range: float = Field(0.001, ge=0, lt=1, description="share of values out of range")

@@ -38,13 +38,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--log", help="a file, folder or s3://, gs:// address; default: PREDICTION_LOG")
     add("--since", type=moment, metavar="TIME", help="a day or time, UTC; default: see --last")
     add("--until", type=day_end, metavar="TIME", help="before it, a day included; default: now")
-    add(
-        "--last",
-        type=length,
-        default="7d",
-        metavar="7d",
-        help="without --since: hours, days, weeks",
-    )
+    add("--last", type=length, default="7d", metavar="7d", help="hours, days, weeks before --until")
     add("--labels", type=Path, metavar="FILE", help="Parquet or CSV: request_id, row, the target")
     add("--version", metavar="N", help="whose predictions; default: the version in MODEL_STAGE")
     add("--reference", type=Path, metavar="FILE", help="a profile; default: the one of the version")
@@ -202,11 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def carry_out(
-    store: Store,
-    report: reports.Report,
-    folder: Path,
-    settings: Settings,
-    past: retraining.Past,
+    store: Store, report: reports.Report, folder: Path, settings: Settings, past: retraining.Past
 ) -> reports.Report:
     """Journal the window, and send the request unless something stands against it."""
     event = retraining.record(store, report, folder)

@@ -21,7 +21,8 @@ ALL = "*"  # the column of a check of all columns together
 EXPECTED = 5  # rows that a bin must expect in each window to be told apart
 LEAST_SHARE = 0.08  # of the rows in a bin of numbers
 LEAST_CATEGORY = 0.01  # of the rows of a category's value
-TAIL = 0.03  # where more rows than this are at an end of the range, it is no tail
+ORDER = 4  # of the polynomials that a distribution is asked about
+TAIL = 0.08  # where more rows than this are at an end of the range, it is no tail
 NEW_ROWS = 5
 TOLD = 5
 NOTHING = 1e-6
@@ -106,31 +107,26 @@ def _missingness(pair: Pair, floor: float) -> Iterator[Finding]:
     unusable = np.arange(days.counts.shape[1]) >= pair.reference.bins
     if not days.both or not days.counts[:, unusable].any():
         return
-    joined = days.grouped(unusable.astype(np.int64))
-    (n, old), (m, new) = ((rows.sum(), rows[1]) for rows in joined.windows)
-    outcome = statistics.mean_test(joined, np.array([0.0, 1.0]))
-    if min(n, m) * (old + new) / (n + m) < 2 * EXPECTED:  # too few for a normal law
-        by_days = statistics.share_effect(days, unusable)
-        more = statistics.rate_test(new, m, old, n, by_days)
-        fewer = statistics.rate_test(old, n, new, m, by_days)
-        outcome = Outcome(outcome.statistic, min(1.0, 2 * min(more, fewer)))
+    outcome, old, new = statistics.share_test(days, unusable)
     infinite = f", {pair.current.infinite:,} of them infinite" if pair.current.infinite else ""
-    sentence = f"{old / n:.1%} → {new / m:.1%} of rows have no value{infinite}"
-    yield pair.finding("missingness", outcome, (abs(new / m - old / n), floor), sentence)
+    sentence = f"{old:.1%} → {new:.1%} of rows have no value{infinite}"
+    yield pair.finding("missingness", outcome, (abs(new - old), floor), sentence)
 
 
 def _distribution(pair: Pair, days: Days, check: Check, floor: float) -> Finding:
-    """Ask three questions at once: whether it moved, spread, or changed in another way.
+    """Ask at once whether it moved, spread, leant over, split in two, or changed otherwise.
 
-    Rank scores for the first (Wilcoxon 1945), their squares for the second (Mood 1954), bins for
-    the third; the smallest p-value counts three times (Bonferroni). The effect is the total
-    variation distance: the share of rows that would have to change to look like the reference.
+    Legendre polynomials of the ranks for the first four (Neyman 1937), of which the first is
+    Wilcoxon's test (1945) and the second Mood's (1954); bins for the rest. The smallest p-value
+    counts as often as there are questions (Bonferroni). The effect is the total variation distance:
+    the share of rows that would have to change to look like the reference.
     """
     least = LEAST_SHARE if pair.ordered else LEAST_CATEGORY
     joined = days.grouped(statistics.pool(days, EXPECTED, least, ordered=pair.ordered))
     outcomes = [statistics.shape_test(joined)]
     if pair.ordered:
-        outcomes += [statistics.mean_test(days, days.ranks**power) for power in (1, 2)]
+        scores = np.polynomial.legendre.legvander(2 * days.ranks, ORDER)
+        outcomes += [statistics.mean_test(days, score) for score in scores.T[1:]]
     best = min(outcomes, key=lambda outcome: outcome.p)
     before, now = joined.shares
     effect = float(np.abs(now - before).sum() / 2)
@@ -175,21 +171,19 @@ def _range(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
 
 
 def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
-    """Ask whether more rows lie among the reference's first or last hundredth, or beyond."""
-    before, now = days.windows
-    n, m = before.sum(), now.sum()
-    found = []
-    for end, first in (("smallest", 0), ("largest", len(now) - 2)):
-        places = np.isin(np.arange(len(now)), [first, first + 1])
-        old, new = before[places].sum(), now[places].sum()
-        if 0 < old <= TAIL * n and new:
-            by_days = statistics.share_effect(days, places, ordered=True)
-            p = statistics.rate_test(new, m, old, n, by_days)
-            found.append((min(1.0, 2 * p), end, old / n, new / m))
-    if found:
-        p, end, old, new = min(found)
-        sentence = f"{old:.1%} → {new:.1%} of rows are among the {end} values"
-        yield pair.finding("tail", Outcome(new - old, p), (max(new - old, 0.0), floor), sentence)
+    """Ask of each end whether more rows, or fewer, lie among the reference's last, or beyond.
+
+    They are the last hundredth, or twentieth where a hundredth is too few rows to tell.
+    """
+    windows = days.windows
+    n, m = (rows.sum() for rows in windows)
+    for end, turned in (("smallest", 1), ("largest", -1)):
+        held = windows[0][::turned].cumsum() / n
+        places = (np.arange(len(held)) <= np.searchsorted(held, 2 * EXPECTED / min(n, m)))[::turned]
+        outcome, old, new = statistics.share_test(days, places, ordered=True)
+        if old <= TAIL:
+            sentence = f"{old:.1%} → {new:.1%} of rows are among the {end} values"
+            yield pair.finding("tail", outcome, (abs(new - old), floor), sentence)
 
 
 def _new_category(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:

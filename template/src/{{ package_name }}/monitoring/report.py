@@ -245,11 +245,7 @@ def _missing(profile: ColumnProfile) -> float:
     return profile.missing / max(int(profile.totals.sum()), 1)
 
 
-def _bins(
-    reference: ColumnProfile,
-    before: Shares,
-    now: Shares,
-) -> list[Bin]:
+def _bins(reference: ColumnProfile, before: Shares, now: Shares) -> list[Bin]:
     if reference.kind != "category":
         edges = [f"{edge:.6g}" for edge in reference.edges]
         labels = [f"up to {edge}" for edge in edges]

@@ -14,7 +14,7 @@ Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
 ENOUGH_DAYS = 10
 ENDLESS = 1e9  # degrees of freedom of a variance that is known
-SURE = 3  # standard errors
+SURE = 2.5  # standard errors
 FEWEST = 3  # degrees of freedom of one that a single day shows
 
 
@@ -85,12 +85,12 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
     """Estimate by what factor days raise the variance of a difference of mean scores.
 
     The correlation of rows within a day is estimated by analysis of variance (Donner and Koval
-    1980) from the reference's days, and for the window from its own where those are more alike, as
-    far as the reference leaves open: a burst on one day is no likeness. By the sizes of the days
-    it becomes the variance of a mean (Kish 1965), with as many days counting as one as resemble
-    each other. The degrees of freedom come from Satterthwaite (1946), with no more of them than
-    the window with fewer days has, less one: the mean of few days is not normal (Donald and Lang
-    2007).
+    1980) from the reference's days, and for the window from its own as far as the reference leaves
+    open: a burst on one day is no likeness, and few days that are alike may be luck, so it is
+    believed further upwards than down. By the sizes of the days it becomes the variance of a mean
+    (Kish 1965), with as many days counting as one as resemble each other. The degrees of freedom
+    come from Satterthwaite (1946), with no more of them than the window with fewer days has, less
+    one: the mean of few days is not normal (Donald and Lang 2007).
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
     correlation, freedom, error = _correlation_within_days(days.basis, scores)
     window = Days(days.counts[days.current], days.current[days.current])
     own = _correlation_within_days(window, scores)[0]
-    now = np.maximum(correlation, np.minimum(own, correlation + SURE * error))
+    now = np.maximum(np.clip(own, correlation - error, correlation + SURE * error), 0)
     spell = _days_alike(days.basis, scores)
     sizes = [days.counts[mine].sum(axis=1) for mine in (~days.current, days.current)]
     alike = [np.minimum(spell * (size**2).sum() / size.sum() ** 2, 1) for size in sizes]
@@ -230,14 +230,34 @@ def rate_test(
     return float(special.stdtr(degrees, special.ndtri(p)))
 
 
+def share_test(
+    days: Days, places: NDArray[np.bool_], *, ordered: bool = False
+) -> tuple[Outcome, float, float]:
+    """Test whether the share of rows in some bins differs; return it in both windows as well.
+
+    `rate_test` both ways, of the bins that hold less than half: the normal law is symmetric and the
+    law of few rows is not, so that where the reference is much larger it took three times too many
+    for certain. Counts are scaled to a share's variance, which is less than a rate's.
+    """
+    (old, n), (new, m) = ((rows[places].sum(), rows.sum()) for rows in days.windows)
+    fewer = old + new <= (n + m) / 2
+    a, b = (old, new) if fewer else (n - old, m - new)
+    factor, degrees = share_effect(days, places, ordered=ordered)
+    effect = factor * (1 - (a + b) / (n + m)), degrees
+    p = 2 * min(rate_test(b, m, a, n, effect), rate_test(a, n, b, m, effect))
+    return Outcome(float(new / m - old / n), min(1.0, p)), float(old / n), float(new / m)
+
+
 def pool(days: Days, least: float, share: float, *, ordered: bool) -> NDArray[np.int64]:
     """Return the group of each bin, so that every group expects enough rows in both windows.
 
-    Neighbours join where bins have an order; the rarest join where they have none (Cochran 1954).
+    Neighbours join where bins have an order, by the reference's shares: what piles up in a bin must
+    not draw its neighbours in, and hide that they are empty. The rarest join where there is none
+    (Cochran 1954).
     """
     reference, current = days.windows
     n, m = reference.sum(), current.sum()
-    pooled = (reference + current) / (n + m)
+    pooled = reference / n if ordered else (reference + current) / (n + m)
     wanted = max(share, least / min(n, m))
     groups = np.zeros(len(pooled), np.int64)
     if not ordered:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from ..config import DriftConfig, Watched
 from ..contract import Kind
@@ -12,6 +13,7 @@ from ..monitoring.checks import Finding
 from ..monitoring.drift import compare, confirmed, insufficient, like_with_like
 from ..monitoring.performance import Labelled, judge, reasons
 from ..monitoring.profile import Metric, Profile, build, empty_like
+from ..monitoring.statistics import Days, share_test
 
 Values = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
@@ -59,7 +61,9 @@ def test_the_same_distribution_raises_no_alarm() -> None:
         ("size", "distribution", lambda d: d.update(size=d["size"] + 0.25)),
         ("size", "distribution", lambda d: d.update(size=d["size"] * 1.3)),
         ("size", "distribution", lambda d: d.update(size=np.sign(d["size"]))),
+        ("size", "distribution", lambda d: d.update(size=np.minimum(d["size"], 1))),
         ("size", "tail", lambda d: d["size"].__setitem__(slice(90), 2.9)),
+        ("size", "tail", lambda d: d.update(size=np.maximum(d["size"], -2))),
         ("size", "range", lambda d: d["size"].__setitem__(slice(30), 9999)),
         ("size", "missingness", lambda d: d["size"].__setitem__(slice(150), np.nan)),
         ("size", "missingness", lambda d: d["size"].__setitem__(slice(150), np.inf)),
@@ -75,6 +79,35 @@ def test_a_change_that_matters_is_named(
     column: str, check: str, change: Callable[[Columns], Any]
 ) -> None:
     assert (column, check) in alarms(window(change))
+
+
+def test_five_hundred_rows_show_a_number_that_is_cut_off_or_in_two_halves() -> None:
+    rng = np.random.default_rng(0)
+    before = {"size": rng.normal(size=500)}
+    reference = build(before, times=days(500, 60), kinds={"size": "number"})
+    plain, noise = rng.normal(size=(2, 500))
+    halves = 0.6 * plain + 0.8 * np.sign(noise)  # of the same mean and variance
+
+    def certainty(values: Values) -> float:
+        current = empty_like(reference).add({"size": values}, times=days(500, 14))
+        return next(f.p for f in compare(reference, current, CONFIG) if f.check == "distribution")
+
+    assert certainty(plain) > 0.1
+    assert certainty(np.minimum(plain, 1)) < 1e-4
+    assert certainty(halves) < 0.01
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.5, 0.97])
+def test_shares_of_few_rows_are_not_taken_for_certain_too_often(rate: float) -> None:
+    new = np.arange(501)
+    law = stats.binom.pmf(new, 500, rate)
+    past = np.array([[50_000 * (1 - rate), 50_000 * rate]], np.int64)
+    p = [
+        share_test(Days.of(past, np.array([[500 - k, k]])), np.array([False, True]))[0].p
+        for k in new.tolist()
+    ]
+    for level in (0.05, 0.001, 0.0003):
+        assert law[np.array(p) <= level].sum() <= 1.1 * level
 
 
 def test_a_change_too_small_to_matter_is_certain_and_raises_no_alarm() -> None:
