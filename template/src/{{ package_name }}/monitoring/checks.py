@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,13 +72,9 @@ class Pair:
         self, check: Check, outcome: Outcome, size: tuple[float, float], sentence: str
     ) -> Finding:
         """Put a check of this column down; its size is the effect and the floor."""
-        told: dict[str, Any] = {
-            "column": self.name,
-            "check": check,
-            "sentence": f"{self.name}: {sentence}",
-        }
-        effect, floor = size
-        return Finding(**told, statistic=outcome.statistic, p=outcome.p, effect=effect, floor=floor)
+        told = {"column": self.name, "sentence": f"{self.name}: {sentence}"}
+        measured = {"statistic": outcome.statistic, "p": outcome.p, "effect": size[0]}
+        return Finding.model_validate({**told, **measured, "check": check, "floor": size[1]})
 
 
 def of_feature(pair: Pair, floors: Floors) -> Iterator[Finding]:
@@ -161,13 +157,10 @@ def _range(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
         by_days = statistics.share_effect(days, extremes, ordered=True)
         old, new = pair.reference, pair.current
         p = statistics.rate_test(rows, now.sum(), 1, before.sum(), by_days)
-        yield pair.finding(
-            "range",
-            Outcome(rows, p),
-            (rows / float(now.sum()), floor),
-            f"{rows / now.sum():.2%} of rows are outside the reference's range; "
-            f"{old.smallest:.6g} to {old.largest:.6g} → {new.smallest:.6g} to {new.largest:.6g}",
-        )
+        share = rows / float(now.sum())
+        ends = f"{old.smallest:.6g} to {old.largest:.6g} → {new.smallest:.6g} to {new.largest:.6g}"
+        sentence = f"{share:.2%} of rows are outside the reference's range; {ends}"
+        yield pair.finding("range", Outcome(rows, p), (share, floor), sentence)
 
 
 def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
@@ -201,13 +194,10 @@ def _new_category(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
         new = sorted(pair.current.new.items(), key=lambda item: (-item[1], item[0]))
         names = ", ".join(f"{value} ({rows:,})" for value, rows in new[:TOLD])
         more = f" and {len(new) - TOLD:,} more" if len(new) > TOLD else ""
-        yield pair.finding(
-            "new_category",
-            Outcome(unlisted, statistics.rate_test(unlisted, m, rare, n, by_days)),
-            (max(float(effect), 0.0), floor),
-            f"{unlisted / m:.2%} of rows have values that the reference does not list: "
-            f"{names}{more}",
-        )
+        outcome = Outcome(unlisted, statistics.rate_test(unlisted, m, rare, n, by_days))
+        told = f"{unlisted / m:.2%} of rows have values that the reference does not list: "
+        size = (max(float(effect), 0.0), floor)
+        yield pair.finding("new_category", outcome, size, told + names + more)
 
 
 def of_dependence(reference: Profile, current: Profile, floor: float) -> Iterator[Finding]:

@@ -135,7 +135,6 @@ def reasons(performance: Performance | None, findings: Sequence[Finding]) -> lis
     may explain the rest; then the predictions, then the features.
     """
     dropped = performance.worse if performance else []
-    ranks = {"prediction": 1}
     alarms = [finding for finding in findings if finding.alarm]
-    alarms.sort(key=lambda finding: 0 if finding.quality else ranks.get(finding.check, 2))
+    alarms.sort(key=lambda finding: (not finding.quality, finding.check != "prediction"))
     return [*dropped, *(finding.sentence for finding in alarms)]

@@ -149,7 +149,8 @@ def make(seen: Evidence, config: DriftConfig) -> Report:
     reference, current, reading = seen.reference, seen.current, seen.reading
     too_few = drift.insufficient(reference, current, config)
     found = drift.compare(reference, current, config) if too_few is None else []
-    findings = [f.model_copy(update={"statistic": _finite(f.statistic)}) for f in found]
+    # JSON has no infinity and no NaN.
+    findings = [f.model_copy(update={"statistic": np.nan_to_num(f.statistic)}) for f in found]
     broken = _broken(reading, config)
     reasons = [*broken, *performance.reasons(seen.performance, findings)]
     verdict: Verdict = "alarm" if reasons else "insufficient" if too_few else "none"
@@ -183,11 +184,6 @@ def make(seen: Evidence, config: DriftConfig) -> Report:
         together=[f for f in findings if f.column not in {*columns, "prediction"}],
         days=list(seen.days),
     )
-
-
-def _finite(value: float) -> float:
-    """Return a number that JSON has: the largest for infinity, 0 for NaN."""
-    return float(np.nan_to_num(value))
 
 
 def _broken(reading: Reading, config: DriftConfig) -> list[str]:
