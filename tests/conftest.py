@@ -49,6 +49,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("executed") is None)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests measured, which no assertion holds to a number."""
+    passed = terminalreporter.stats.get("passed", [])
+    measured = [pair for report in passed for pair in report.user_properties]
+    if measured:
+        terminalreporter.section("measured")
+        for name, value in measured:
+            terminalreporter.line(f"{name}: {value}")
+
+
 def git(folder: Path, *words: str) -> str:
     done = subprocess.run(
         ["git", *words], cwd=folder, check=True, capture_output=True, encoding="utf-8"

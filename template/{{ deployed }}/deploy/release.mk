@@ -16,7 +16,7 @@ image: ## build the image here (MODEL_SOURCE=registry: without the model in it)
 image-smoke: ## run the image read-only, without rights and with limits, and ask it
 	$(RELEASE) try $(IMAGE)
 
-sbom: ## list what the image installs, as CycloneDX, in sbom.json
+sbom: ## list the locked packages that the image is made of, as CycloneDX, in sbom.json
 	$(UV) export --quiet --frozen --no-default-groups --no-emit-project --format cyclonedx1.5 --preview-features sbom-export --output-file sbom.json
 
 release-bundle: ## write the bundle of a version to bundle/, whatever its stage (VERSION=3)
