@@ -6,6 +6,7 @@ import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from ..contract import example
@@ -21,15 +22,20 @@ class SmokeError(Exception):
     """What a revision answered is not what it should."""
 
 
-def check(endpoint: Endpoint, model: Model, ready_seconds: float) -> None:
-    """Wait until a revision is ready, then check its model and its predictions.
+def check(
+    endpoint: Endpoint,
+    model: Model,
+    ready_seconds: float,
+    running: Callable[[], bool] = lambda: True,
+) -> None:
+    """Wait until a revision is ready, while it is running; check its model and its predictions.
 
     Raises
     ------
     SmokeError
-        It is not ready in time, serves another model, or does not predict.
+        It ends, is not ready in time, serves another model, or does not predict.
     """
-    _wait(endpoint, ready_seconds)
+    _wait(endpoint, ready_seconds, running)
     said = _ask(endpoint, "/version")
     served = (said.get("model_name"), said.get("model_version"), said.get("bundle_sha256"))
     wanted = (model.name, model.version, model.bundle_sha256)
@@ -52,13 +58,15 @@ def predict(endpoint: Endpoint) -> None:
         raise SmokeError(f"/predict answers {alone} alone and {batch} in a batch")
 
 
-def _wait(endpoint: Endpoint, seconds: float) -> None:
+def _wait(endpoint: Endpoint, seconds: float, running: Callable[[], bool]) -> None:
     # Not /readyz: the front ends of some platforms keep paths that end in z for themselves.
     deadline = time.monotonic() + seconds
     while True:
         try:
             _ask(endpoint, "/version")
         except SmokeError as error:
+            if not running():
+                raise SmokeError("it ended before it was ready; its log is above") from None
             if time.monotonic() > deadline:
                 raise SmokeError(f"not ready within {seconds:.0f} s: {error}") from None
             time.sleep(PAUSE_SECONDS)

@@ -31,7 +31,7 @@ def trial(image: str, model: Model) -> None:
     )
     try:
         address = run(["docker", "port", name, "8080"]).split()[0]
-        check(Endpoint(f"http://{address}"), model, READY_SECONDS)
+        check(Endpoint(f"http://{address}"), model, READY_SECONDS, lambda: _running(name))
         run(["docker", "stop", f"--time={GRACE_SECONDS}", name])
         code = run(["docker", "wait", name]).strip()
         if code != "0":
@@ -41,3 +41,8 @@ def trial(image: str, model: Model) -> None:
         raise CloudError(f"{image}: {error}") from None
     finally:
         attempt(["docker", "rm", "--force", name])
+
+
+def _running(name: str) -> bool:
+    done = attempt(["docker", "inspect", "--format={{.State.Running}}", name])
+    return done.stdout.strip() == "true"

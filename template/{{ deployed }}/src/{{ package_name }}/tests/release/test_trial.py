@@ -21,7 +21,11 @@ class Docker:
     def __call__(self, words: Sequence[str], text: str | None = None) -> "CompletedProcess[str]":
         assert text is None
         self.lines.append(" ".join(words))
-        said = {"port": f"{self.address}\n", "wait": f"{self.exit_code}\n"}
+        said = {
+            "port": f"{self.address}\n",
+            "wait": f"{self.exit_code}\n",
+            "inspect": "false\n",
+        }
         return CompletedProcess(list(words), 0, said.get(words[1], ""), "its log")
 
 
@@ -56,3 +60,10 @@ def test_image_that_does_not_stop_when_told_is_refused(docker: Docker) -> None:
     docker.exit_code = "137"
     with pytest.raises(CloudError, match="ended with 137"):
         trial.trial("app:local", release(1).model)
+
+
+def test_image_that_ends_at_once_is_refused_at_once(docker: Docker) -> None:
+    docker.address = "127.0.0.1:9"
+    with pytest.raises(CloudError, match="ended before it was ready"):
+        trial.trial("app:local", release(1).model)
+    assert docker.lines[-1].startswith("docker rm --force")
