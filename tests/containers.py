@@ -21,7 +21,7 @@ from typing import Any
 import uv
 from registries import free_port
 
-TOOLS = ("podman", "runc", "mmdebstrap", "docker-registry")
+TOOLS = ("podman", "runc", "mmdebstrap", "docker-registry", "iptables")
 SUITE = "bookworm"  # of the base image that the Dockerfile names
 START_SECONDS = 60
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -34,8 +34,5 @@ class Registry:
             raise
 
 
-if target == build.MONITORING:
-    print(build.monitoring(Registry(), repository, commit))
-else:
-    model = manifest.load_model(Path("bundle/version.json"))
-    print(build.build(Registry(), repository, build.Source(commit, model, target)).image)
+model = manifest.load_model(Path("bundle/version.json"))
+print(build.build(Registry(), repository, build.Source(commit, model, target)).image)
