@@ -35,10 +35,12 @@ SECONDS_BETWEEN_BATCHES = 2.0
 # Which checkout of which machine started a run, and which attempt to start it this was.
 STARTED_BY, ATTEMPT = "started.by", "started.attempt"
 # What these say below their level is either told better by our own output or not for users: that
-# tables were created, that uv.lock was found, that an environment made by uv has no pip.
+# tables were created, that uv.lock was found, that an environment made by uv has no pip, that a new
+# version is waited for.
 QUIET = {
     "alembic": logging.WARNING,
     "mlflow.store.db.utils": logging.WARNING,
+    "mlflow.store.model_registry.abstract_store": logging.WARNING,
     "mlflow.tracking.fluent": logging.WARNING,
     "mlflow.utils.environment": logging.ERROR,
     "mlflow.utils.uv_utils": logging.WARNING,
@@ -58,16 +60,16 @@ def explained(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        advice = "Check MLFLOW_TRACKING_URI and that the store is up and writable"
         if "Max retries exceeded" in reason:
             cause = re.search(r"\[Errno -?\d+\] ([\w ]+)|(timed out|too many \d+ error)", reason)
-            reason = (
-                f"it does not answer ({next(filter(None, cause.groups())) if cause else 'away'})"
-            )
-        raise RegistryError(
-            f"the tracking store {_shown(uri)} did not do what was asked: "
-            f"{reason.replace(uri, _shown(uri))}. "
-            "Check MLFLOW_TRACKING_URI and that the store is up and writable"
-        ) from error
+            what = next(filter(None, cause.groups())) if cause else "away"
+            reason = f"it does not answer ({what})"
+        elif refused := re.search(r"error code (401|403)", reason):
+            reason = f"it answered {refused[1]}, so it does not know you or does not let you"
+            advice = "Export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of one who may"
+        said = f"the tracking store {uri} did not do what was asked: {reason}. {advice}"
+        raise RegistryError(said.replace(uri, _shown(uri))) from error
 
 
 def _shown(uri: str) -> str:
@@ -127,6 +129,11 @@ def connect(settings: Settings, retries: int = 2, timeout: int = 5) -> MlflowCli
     """
     os.environ.setdefault(RETRIES, str(retries))
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
+    # With a server it prints the address of each run that ends, into what `--json` prints as well.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Files go through the server: the bucket behind it need not be one that we can reach.
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
     uri = settings.mlflow_tracking_uri
