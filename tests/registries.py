@@ -1,18 +1,26 @@
 """Real tracking stores to run a project's own tests against: Postgres, and MLflow's server."""
 
+import json
 import os
 import pwd
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import yaml
 
 START_SECONDS = 180
 # Debian keeps the server's commands out of PATH, in a folder per version.
@@ -80,26 +88,153 @@ def _account() -> int | None:
     return names.get("postgres", names["nobody"])
 
 
+class Stack:
+    """`make mlflow`, the command of a project's compose.yaml, with moto's S3 as its bucket."""
+
+    def __init__(self, folder: Path, variables: Mapping[str, str], state: Path) -> None:
+        self._project, self._state = folder / "project", state
+        self.log = folder / "server.log"
+        self.address = f"http://127.0.0.1:{free_port()}"
+        self.store = f"http://127.0.0.1:{free_port()}"
+        services = yaml.safe_load((self._project / "deploy/mlflow/compose.yaml").read_text())
+        self._described = services["services"]
+        server = self._described["server"]
+        (self.bucket,) = (word for word in server["command"] if word.startswith("s3://"))
+        # What the server is given, and its clients are not: the bucket's address and keys.
+        self._variables = {
+            **variables, "PGDATA": str(state / "postgres" / "data"), "PGPORT": str(free_port()),
+            "AWS_ACCESS_KEY_ID": "mlflow", "AWS_SECRET_ACCESS_KEY": "of-the-server-alone",
+            "AWS_ENDPOINT_URL_S3": self.store,
+        }  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _started(self, words: list[str], page: str) -> subprocess.Popen[bytes]:
+        with self.log.open("a") as log:
+            process = subprocess.Popen(
+                words, cwd=self._project, env=self._variables, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        _wait(page, process, self.log)
+        return process
+
+    def start_store(self) -> subprocess.Popen[bytes]:
+        """Start moto, and make the bucket as compose.yaml does with every `up`."""
+        moto = str(Path(sys.executable).with_name("moto_server"))
+        words = [moto, "-H", "127.0.0.1", "-p", self.store.rpartition(":")[2]]
+        process = self._started(words, f"{self.store}/moto-api/")
+        make = ["uv", "run", "--no-sync", *self._described["make-bucket"]["command"]]
+        for _ in range(2):
+            subprocess.run(make, cwd=self._project, env=self._variables, check=True)
+        return process
+
+    def start(self, *more: str) -> None:
+        """Start the server, and wait until it answers."""
+        port = self.address.rpartition(":")[2]
+        options = " ".join(["--port", port, "--artifacts", self.bucket, *more])
+        words = ["make", "mlflow", f"ARGS={options}"]
+        self._process = self._started(words, f"{self.address}/health")
+
+    def kill(self) -> None:
+        """Kill the server and its workers; Postgres, which is a process of its own, stays."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def runs(self) -> bool:
+        """Tell whether the server is up."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """Stop everything as Ctrl-C would."""
+        if self._process is not None and self.runs():
+            os.killpg(self._process.pid, signal.SIGINT)
+            self._process.wait(timeout=60)
+
+    def login(self) -> dict[str, str]:
+        """Return what a client is told: no key of the bucket, no password of the database."""
+        return {
+            "MLFLOW_TRACKING_URI": self.address,
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": self._secret("MLFLOW_AUTH_ADMIN_PASSWORD"),
+        }
+
+    def database(self) -> dict[str, str]:
+        """Return what libpq reads."""
+        return {
+            "PGHOST": "127.0.0.1", "PGPORT": self._variables["PGPORT"], "PGDATABASE": "postgres",
+            "PGUSER": self._described["server"]["environment"]["PGUSER"],
+            "PGPASSWORD": self._secret("PGPASSWORD"),
+        }  # fmt: skip
+
+    def query(self, sql: str) -> list[str]:
+        """Ask the database, and return a line for each row."""
+        words = [str(postgres_commands() / "psql"), "-tAc", sql]
+        return subprocess.check_output(words, env=self.database(), text=True).splitlines()
+
+    def _secret(self, name: str) -> str:
+        found: dict[str, str] = json.loads((self._project / ".mlflow/secrets.json").read_text())
+        return found[name]
+
+
 @contextmanager
-def mlflow_server(store: str, folder: Path, variables: Mapping[str, str]) -> Iterator[str]:
-    """Run MLflow's server, with artifacts passing through it, and give its address."""
-    address = f"http://127.0.0.1:{free_port()}"
-    words = [
-        *("uv", "run", "--no-sync", "mlflow", "server", "--backend-store-uri", store),
-        *("--artifacts-destination", (folder / "artifacts").as_uri(), "--workers", "1"),
-        *("--host", "127.0.0.1", "--port", address.rpartition(":")[2]),
-    ]
-    quiet = {**variables, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            words, cwd=folder / "project", env=quiet, stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            _wait(f"{address}/health", process, folder / "server.log")
-            yield address
-        finally:
-            process.terminate()
-            process.wait(timeout=60)
+def mlflow_stack(folder: Path, variables: Mapping[str, str]) -> Iterator[Stack]:
+    """Run the tracking server of a project on a new Postgres and a new bucket."""
+    state = Path(tempfile.mkdtemp(prefix="mlflow-"))  # not below pytest's: closed to Postgres
+    state.chmod(0o755)
+    stack = Stack(folder, variables, state)
+    try:
+        with stack.start_store() as objects:
+            try:
+                stack.start()
+                yield stack
+            finally:
+                stack.stop()
+                objects.terminate()
+    finally:
+        shutil.rmtree(state)
+
+
+@contextmanager
+def dying(stack: Stack, at: str) -> Iterator[str]:
+    """Pass requests on to a server; kill it instead when one matches, and stop listening."""
+    address = stack.address.removeprefix("http://")
+    died = threading.Event()
+
+    class Proxy(BaseHTTPRequestHandler):
+        def relay(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if re.search(at, f"{self.command} {self.path}") and not died.is_set():
+                died.set()
+                stack.kill()
+                server.shutdown()
+                server.socket.close()
+            try:
+                with closing(HTTPConnection(address, timeout=60)) as onward:
+                    onward.request(self.command, self.path, body, dict(self.headers))
+                    answer = onward.getresponse()
+                    content = answer.read()
+            except (OSError, HTTPException):
+                return  # which closes the connection
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in {"transfer-encoding", "content-length", "connection"}:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = relay  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def _wait(page: str, process: subprocess.Popen[bytes], log: Path) -> None:

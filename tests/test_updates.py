@@ -93,6 +93,15 @@ def test_answer_without_files_of_its_own_changes_with_a_plain_update(
     assert {n for n, content in contents(old).items() if wanted[n] != content} <= {"README.md"}
 
 
+@pytest.mark.parametrize(("question", "choice"), [o for o in OTHER if o[0] not in FILES_FOLLOW])
+def test_an_answer_that_is_taken_back_leaves_no_trace(
+    question: str, choice: str, released: Released, render: Render
+) -> None:
+    old = released(NEXT, {**DEFAULTS, question: choice})
+    update(old, VcsRef.CURRENT, {question: DEFAULTS[question]}, ALL_BUT_DATA)
+    assert contents(old) == contents(render())
+
+
 @pytest.mark.parametrize(
     ("question", "choice"),
     [("task", "regression"), ("framework", "pytorch"), ("package_name", "x1")],
