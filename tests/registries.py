@@ -237,6 +237,29 @@ def dying(stack: Stack, at: str) -> Iterator[str]:
         server.server_close()
 
 
+@contextmanager
+def mlflow_server(folder: Path, variables: Mapping[str, str]) -> Iterator[str]:
+    """Run MLflow's own server on a file beside a project, without logins, and give its address."""
+    address = f"http://127.0.0.1:{free_port()}"
+    words = [
+        *("uv", "run", "--no-sync", "mlflow", "server", "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", (folder / "artifacts").as_uri()),
+        *("--host", "127.0.0.1", "--port", address.rpartition(":")[2]),
+    ]
+    quiet = {**variables, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            words, cwd=folder / "project", env=quiet, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait(f"{address}/health", process, folder / "server.log")
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
 def _wait(page: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:

@@ -133,7 +133,7 @@ def registered(
     project.run("uv", "sync", "--quiet", "--no-group", "dev")
     git(path, "add", "--all")
     git(path, "commit", "--quiet", "--message", "As rendered, with its lock")
-    with mlflow_server(f"sqlite:///{folder}/mlflow.db", folder, variables) as address:
+    with mlflow_server(folder, variables) as address:
         variables["MLFLOW_TRACKING_URI"] = address
         project.run("make", "run", "promote", "bundle")
         base = bench.make_base_images((path / "deploy" / "Dockerfile").read_text())
