@@ -11,12 +11,15 @@ CHOICES = {name: choices(question) for name, question in asked().items() if choi
 DEFAULTS: Answers = {name: asked()[name]["default"] for name in CHOICES}
 MATRIX = [dict(zip(CHOICES, values, strict=True)) for values in product(*CHOICES.values())]
 
-# What is installed and run: each framework with each task, and the clouds among them in turn, so
-# that none costs a run of its own. The first has every default.
+# What is installed and run: each framework with each task, and the clouds and the places to record
+# among them in turn, so that none costs a run of its own. The first has every default.
 EXECUTED = [
-    {**DEFAULTS, "task": task, "framework": framework, "cloud": cloud}
-    for (framework, task), cloud in zip(
-        product(CHOICES["framework"], CHOICES["task"]), cycle(CHOICES["cloud"]), strict=False
+    {**DEFAULTS, "task": task, "framework": framework, "cloud": cloud, "tracking": tracking}
+    for (framework, task), cloud, tracking in zip(
+        product(CHOICES["framework"], CHOICES["task"]),
+        cycle(CHOICES["cloud"]),
+        cycle(CHOICES["tracking"]),
+        strict=False,
     )
 ]
 
