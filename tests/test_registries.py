@@ -213,23 +213,41 @@ def test_who_may_only_read_registers_nothing(
     assert refused.returncode != 0
 
 
-@pytest.mark.parametrize(
-    ("at", "words"),
-    [
-        ("POST .*mlflow/runs/log-", ["run", f"ARGS=--from train {BETTER}"]),
-        ("PUT .*mlflow-artifacts", ["run", f"ARGS=--from register --force {BETTER}"]),
-        ("POST .*registered-models/alias", ["promote", "ARGS=--to staging"]),
-    ],
-    ids=["training", "upload", "promotion"],
-)
+# Where the server is killed, and what is run again.
+KILLED = [
+    ("POST .*mlflow/runs/log-", ["run", f"ARGS=--from train {BETTER}"]),
+    ("PUT .*mlflow-artifacts", ["run", f"ARGS=--from register --force {BETTER}"]),
+    ("POST .*registered-models/alias", ["promote", "ARGS=--to staging"]),
+]
+
+
 def test_a_server_killed_in_the_middle_loses_nothing_and_a_second_try_completes(
     installed: Installed,
     stack: Stack,
     accounts: dict[str, dict[str, str]],
-    at: str,
-    words: list[str],
+    moved: dict[str, str],
 ) -> None:
-    login, before, runs = accounts["trainer"], recorded(stack), open_runs(stack)
+    """One story, as each kill needs what the second try before it left."""
+    for at, words in KILLED:
+        survives(installed, stack, accounts["trainer"], at, words)
+    left, login = open_runs(stack), stack.login()
+    assert left > 0
+    assert f"{left} left open" in installed.done("make", "sweep", **login)
+    assert open_runs(stack) == 0
+    gates = installed.folder / "project/configs/gates.yaml"
+    gates.write_text(gates.read_text().replace("min_improvement: 0.005", "min_improvement: 0"))
+    installed.done("make", "promote", "ARGS=--to production", **login)
+    _, named = recorded(stack)
+    assert named["production"] == named["staging"] != moved["version"]
+    installed.done("make", "rollback", **login)
+    assert recorded(stack)[1]["production"] == moved["version"]
+
+
+def survives(
+    installed: Installed, stack: Stack, login: dict[str, str], at: str, words: list[str]
+) -> None:
+    """Kill the server at a request of a command; start it, and see the command complete."""
+    before, runs = recorded(stack), open_runs(stack)
     with dying(stack, at) as address:
         quick = {"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
         died = installed.run("make", *words, **{**login, **quick})
@@ -265,25 +283,6 @@ def open_runs(stack: Stack) -> int:
     """Return how many runs nobody has ended."""
     (count,) = stack.query("select count(*) from runs where status = 'RUNNING'")
     return int(count)
-
-
-def test_a_version_trained_over_the_server_is_promoted_and_rolled_back(
-    installed: Installed, stack: Stack, moved: dict[str, str]
-) -> None:
-    login = stack.login()
-    gates = installed.folder / "project/configs/gates.yaml"
-    gates.write_text(gates.read_text().replace("min_improvement: 0.005", "min_improvement: 0"))
-    installed.done("make", "promote", "ARGS=--to production", **login)
-    _, named = recorded(stack)
-    assert named["production"] == named["staging"] != moved["version"]
-    installed.done("make", "rollback", **login)
-    assert recorded(stack)[1]["production"] == moved["version"]
-
-
-def test_runs_that_lost_their_server_are_swept(installed: Installed, stack: Stack) -> None:
-    left = open_runs(stack)
-    assert f"{left} left open" in installed.done("make", "sweep", **stack.login())
-    assert (left > 0, open_runs(stack)) == (True, 0)
 
 
 def test_promotion_holds_over_mlflows_server(installed: Installed, stack: Stack) -> None:
