@@ -7,7 +7,7 @@ from typing import Any
 from ..release.command import attempt, run_json
 from ..release.variables import variable
 from . import terraform
-from .github import Repository, repository, reviewed
+from .github import Repository, has_variables, repository, reviewed
 from .steps import Step, succeeds
 
 # Terraform turns on the rest; these it needs to begin.
@@ -46,7 +46,7 @@ class Place:
     @property
     def name(self) -> str:
         """What everything is called, as variables.tf has it."""
-        return f"{terraform.name()}-{self.environment}"
+        return terraform.called(self.environment)
 
     @property
     def state(self) -> str:
@@ -84,7 +84,8 @@ class Place:
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("deployer may be used from GitHub", self._deployer_is_bound, apply),
             Step("service", lambda: bool(self._named("service")), apply),
-            Step("variables of the GitHub environment", self._has_variables,
+            Step("variables of the GitHub environment",
+                 partial(has_variables, self.repository, self.environment, VARIABLES),
                  [["make", "github", env]]),
         ]  # fmt: skip
 
@@ -105,9 +106,7 @@ class Place:
         found = self._list(*LISTS[kind])
         names = [str(each.get("name") or each["metadata"]["name"]) for each in found]
         short = [name.rsplit("/", 1)[-1] for name in names]
-        if kind == "registry":  # staging's alone, and called like both environments
-            return [n for n in short if self.environment == "staging" and n == terraform.name()]
-        return [name for name in short if self.name in name]
+        return terraform.among(kind, short, self.environment)
 
     def _list(self, *words: str) -> Any:
         where = [f"--location={self.region}"] if words[0] in {"artifacts", "scheduler"} else []
@@ -134,8 +133,3 @@ class Place:
              f"--project={self.project}", "--format=json"]
         )  # fmt: skip
         return f"attribute.environment/{self.environment}" in done.stdout
-
-    def _has_variables(self) -> bool:
-        words = ["gh", "variable", "list", f"--env={self.environment}"]
-        done = attempt([*words, f"--repo={self.repository.name}", "--json=name", "--jq=.[].name"])
-        return set(VARIABLES) <= set(done.stdout.split())

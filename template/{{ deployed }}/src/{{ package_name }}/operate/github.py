@@ -1,10 +1,10 @@
 """GitHub's side, by `gh`: environments that hold approvals and variables."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ..release.command import run_json
+from ..release.command import attempt, run_json
 from .steps import Step, succeeds
 
 ENVIRONMENTS = ("evaluation", "plan", "staging", "production")
@@ -82,3 +82,10 @@ def _variable(
     words = ["gh", "variable", "set", name, f"--env={environment}", f"--repo={here.name}"]
     what = f"{environment}: {name}={value}"
     return Step(what, lambda: known.get(name) == value, [[*words, f"--body={value}"]])
+
+
+def has_variables(here: Repository, environment: str, wanted: Collection[str]) -> bool:
+    """Return whether an environment has all of these variables."""
+    words = ["gh", "variable", "list", f"--env={environment}"]
+    done = attempt([*words, f"--repo={here.name}", "--json=name", "--jq=.[].name"])
+    return set(wanted) <= set(done.stdout.split())

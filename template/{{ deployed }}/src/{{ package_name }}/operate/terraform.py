@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ..errors import ProjectError
 from ..release.command import run_json
@@ -20,6 +20,18 @@ def name() -> str:
     text = (FOLDER / "variables.tf").read_text(encoding="utf-8")
     found = re.search(r'variable "name" \{.*?default\s*=\s*"([^"]+)"', text, re.DOTALL)
     return found[1] if found else ""
+
+
+def called(environment: str) -> str:
+    """Return what everything of an environment is called."""
+    return f"{name()}-{environment}"
+
+
+def among(kind: str, names: Iterable[str], environment: str) -> list[str]:
+    """Return those of a kind's names that belong to an environment."""
+    if kind == "registry":  # staging's alone, and called like both environments
+        return [each for each in names if environment == "staging" and each == name()]
+    return [each for each in names if called(environment) in each]
 
 
 def run(environment: str, backend: Sequence[str], given: Sequence[str], words: list[str]) -> None:

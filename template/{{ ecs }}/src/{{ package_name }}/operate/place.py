@@ -7,7 +7,7 @@ from functools import partial
 from ..release.command import attempt, run, run_json
 from ..release.variables import variable
 from . import terraform
-from .github import Repository, repository, reviewed
+from .github import Repository, has_variables, repository, reviewed
 from .steps import Step, succeeds
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -47,7 +47,7 @@ class Place:
     @property
     def name(self) -> str:
         """What everything is called, as variables.tf has it."""
-        return f"{terraform.name()}-{self.environment}"
+        return terraform.called(self.environment)
 
     @property
     def state(self) -> str:
@@ -92,7 +92,8 @@ class Place:
               for name in ("plan", self.environment)),
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("both services", self._has_services, apply),
-            Step("variables of the GitHub environment", self._has_variables,
+            Step("variables of the GitHub environment",
+                 partial(has_variables, self.repository, self.environment, VARIABLES),
                  [["make", "github", env]]),
         ]  # fmt: skip
 
@@ -117,9 +118,7 @@ class Place:
     def _named(self, kind: str) -> list[str]:
         command, query = LISTS[kind]
         names = run_json([*self._aws(*command.split()), f"--query={query}"]) or []
-        if kind == "registry":  # staging's alone, and called like both environments
-            return [n for n in names if self.environment == "staging" and n == terraform.name()]
-        return [name for name in names if self.name in name]
+        return terraform.among(kind, names, self.environment)
 
     def _aws(self, service: str, operation: str, *rest: str) -> list[str]:
         return ["aws", service, operation, f"--region={self.region}", "--output=json", *rest]
@@ -140,8 +139,3 @@ class Place:
         )  # fmt: skip
         found = json.loads(done.stdout)["services"] if done.returncode == 0 else []
         return [each["status"] for each in found] == ["ACTIVE", "ACTIVE"]
-
-    def _has_variables(self) -> bool:
-        words = ["gh", "variable", "list", f"--env={self.environment}"]
-        done = attempt([*words, f"--repo={self.repository.name}", "--json=name", "--jq=.[].name"])
-        return set(VARIABLES) <= set(done.stdout.split())

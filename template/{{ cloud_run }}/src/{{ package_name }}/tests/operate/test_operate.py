@@ -3,48 +3,25 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
-from ...operate import __main__ as operate
-from ...operate import place, steps
-from ...operate import terraform as terraform_command
-from ...release import command
+from ...operate import place
+from .conftest import GITHUB, Commands, run
 
 READS = ("describe", "list", "view", "print-access-token", "get-iam-policy", "output")
 
 
-class Clouds:
-    """Plays gcloud, gh and terraform: knows what exists, and remembers what was made."""
+class Clouds(Commands):
+    """Plays gcloud as well."""
 
-    def __init__(self) -> None:
-        self.made: list[str] = []
-        self.missing: set[str] = set()
-        self.left: dict[str, list[dict[str, str]]] = {}
-        self.failing: set[str] = set()
-
-    def __call__(self, words: Sequence[str], text: str | None = None) -> "CompletedProcess[str]":
-        line = " ".join(words)
-        found = next((part for part in self.missing if part in line), None)
-        reads = any(word in READS for word in words) or list(words[:2]) == ["gh", "api"]
-        if not reads or "--method=" in line:
-            self.made.append(f"{line} {text or ''}".strip())
-            self.missing = {part for part in self.missing if part not in line}
-            return CompletedProcess(list(words), 0, "", "")
-        if found:
-            return CompletedProcess(list(words), 1, "[]", "NOT_FOUND")
-        return CompletedProcess(list(words), 0, self.answer(line), "")
+    def reads(self, words: Sequence[str]) -> bool:
+        return any(word in READS for word in words)
 
     def answer(self, line: str) -> str:
-        rules = [{"type": "required_reviewers"}, {"type": "branch_policy"}]
         answers: dict[str, Any] = {
-            "gh repo view": {"nameWithOwner": "acme/example"},
-            "repos/acme/example/environments": {"protection_rules": rules},
-            "gh api repos/acme/example --jq": 123456,
-            "gh api user": 7,
-            "--json=name,value": [],
+            **GITHUB,
             "terraform": {
                 "variables": {"value": {"GCP_PROJECT": "project"}},
                 "plan_variables": {"value": {"GCP_SERVICE_ACCOUNT": "plan@project"}},
@@ -73,25 +50,9 @@ class Clouds:
 @pytest.fixture
 def clouds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clouds:
     fake = Clouds()
-    (tmp_path / "variables.tf").write_text('variable "name" {\n  default = "example"\n}\n')
-
-    def terraform(words: Sequence[str], check: bool) -> "CompletedProcess[str]":
-        assert not check
-        line = " ".join(words[2:])
-        fake.made.append(f"terraform {line}")
-        return CompletedProcess(list(words), int(words[2] in fake.failing), "", "")
-
-    monkeypatch.setattr(command, "attempt", fake)
-    monkeypatch.setattr(steps, "attempt", fake)
-    monkeypatch.setattr(place, "attempt", fake)
-    monkeypatch.setattr("subprocess.run", terraform)
-    monkeypatch.setattr(terraform_command, "FOLDER", tmp_path)
+    fake.play(monkeypatch, tmp_path)
     monkeypatch.setenv("GCP_PROJECT", "project")
     return fake
-
-
-def run(*words: str) -> int:
-    return operate.main([words[0], "--env", "production", *words[1:]])
 
 
 def test_bootstrap_only_says_what_is_missing(

@@ -3,49 +3,29 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
-from ...operate import __main__ as operate
-from ...operate import place, steps
-from ...operate import terraform as terraform_command
-from ...release import command
+from ...operate import place
+from .conftest import GITHUB, Commands, run
 
 READS = ("describe", "get-", "head-", "list", "view", "output")
 STATE = "example-terraform-state-111"
 
 
-class Aws:
-    """Plays aws, gh and terraform: knows what exists, and remembers what was made."""
+class Aws(Commands):
+    """Plays aws as well."""
 
-    def __init__(self) -> None:
-        self.made: list[str] = []
-        self.missing: set[str] = set()
-        self.left: dict[str, list[str]] = {}
-        self.failing: set[str] = set()
-        self.subject = "repo:acme@7/example@123456:environment:production"
+    subject = "repo:acme@7/example@123456:environment:production"
 
-    def __call__(self, words: Sequence[str], text: str | None = None) -> "CompletedProcess[str]":
-        line = " ".join(words)
-        reads = words[2].startswith(READS) or list(words[:2]) == ["gh", "api"]
-        if not reads or "--method=" in line:
-            self.made.append(f"{line} {text or ''}".strip())
-            return CompletedProcess(list(words), 0, "", "")
-        if any(part in line for part in self.missing):
-            return CompletedProcess(list(words), 254, "", "An error occurred (404)")
-        return CompletedProcess(list(words), 0, self.answer(line), "")
+    def reads(self, words: Sequence[str]) -> bool:
+        return words[2].startswith(READS)
 
     def answer(self, line: str) -> str:
-        rules = [{"type": "required_reviewers"}, {"type": "branch_policy"}]
         condition = {"StringEquals": {f"{place.ISSUER}:sub": [self.subject]}}
         answers: dict[str, object] = {
-            "gh repo view": {"nameWithOwner": "acme/example"},
-            "repos/acme/example/environments": {"protection_rules": rules},
+            **GITHUB,
             "--jq .owner.id": 7,
-            "gh api repos/acme/example --jq": 123456,
-            "gh api user": 7,
-            "--json=name,value": [],
             "terraform": {
                 "variables": {"value": {"ECS_CLUSTER": "example-production"}},
                 "plan_variables": {"value": {"PLANNED_ENVIRONMENT": "production"}},
@@ -66,22 +46,8 @@ class Aws:
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
     fake = Aws()
-    (tmp_path / "variables.tf").write_text('variable "name" {\n  default = "example"\n}\n')
-
-    def terraform(words: Sequence[str], check: bool) -> "CompletedProcess[str]":
-        assert not check
-        fake.made.append(f"terraform {' '.join(words[2:])}")
-        return CompletedProcess(list(words), int(words[2] in fake.failing), "", "")
-
-    for module in (command, steps, place):
-        monkeypatch.setattr(module, "attempt", fake)
-    monkeypatch.setattr("subprocess.run", terraform)
-    monkeypatch.setattr(terraform_command, "FOLDER", tmp_path)
+    fake.play(monkeypatch, tmp_path)
     return fake
-
-
-def run(*words: str) -> int:
-    return operate.main([words[0], "--env", "production", *words[1:]])
 
 
 def test_bootstrap_makes_only_what_is_missing_and_only_if_told(
