@@ -10,16 +10,15 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uv
-from registries import free_port
+from registries import free_port, wait
 
 TOOLS = ("podman", "runc", "mmdebstrap", "docker-registry", "iptables")
 SUITE = "bookworm"  # of the base image that the Dockerfile names
@@ -194,19 +193,6 @@ def _registry(folder: Path, place: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def wait(page: str, seconds: float, alive: Callable[[], bool] = lambda: True) -> None:
-    """Wait until a page is there, or what should give it is dead."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with urllib.request.urlopen(page, timeout=5):  # noqa: S310  (what we started)
-                return
-        except OSError:
-            if time.monotonic() > deadline or not alive():
-                raise
-            time.sleep(0.05)
 
 
 def remove(folder: Path) -> None:

@@ -209,8 +209,7 @@ def answering(google: Google) -> Iterator[int]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(length) if length else chunks(self)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, said = google.answer(self.command, self.path, body)
             raw = said if isinstance(said, bytes) else json.dumps(said).encode()
             self.send_response(status)
@@ -233,14 +232,3 @@ def answering(google: Google) -> Iterator[int]:
     finally:
         server.shutdown()
         server.server_close()
-
-
-def chunks(handler: BaseHTTPRequestHandler) -> bytes:
-    """Read a body that comes in chunks, if one does."""
-    whole = b""
-    if handler.headers.get("Transfer-Encoding") == "chunked":
-        while size := int(handler.rfile.readline(), 16):
-            whole += handler.rfile.read(size)
-            handler.rfile.readline()
-        handler.rfile.readline()
-    return whole

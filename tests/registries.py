@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +51,25 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def wait(page: str, seconds: float, alive: Callable[[], bool] = lambda: True) -> None:
+    """Wait until a page is there.
+
+    Raises
+    ------
+    OSError
+        It is not in time, or what should give it is dead.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(page, timeout=5):  # noqa: S310  (what we started)
+                return
+        except OSError:
+            if time.monotonic() > deadline or not alive():
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -261,12 +280,8 @@ def mlflow_server(folder: Path, variables: Mapping[str, str]) -> Iterator[str]:
 
 
 def _wait(page: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(page, timeout=5):  # noqa: S310  (the server just started)
-                return
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.5)
-    sys.stderr.write(log.read_text())
-    raise TimeoutError(f"{page} does not answer")
+    try:
+        wait(page, START_SECONDS, lambda: process.poll() is None)
+    except OSError:
+        sys.stderr.write(log.read_text())
+        raise TimeoutError(f"{page} does not answer") from None

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import jinja2
 import pytest
+from registries import free_port
 
 OVERLAY = Path(__file__).parents[1] / "template" / "{{ ecs }}"
 MIRROR = "registry.terraform.io/hashicorp/aws"
@@ -108,9 +108,7 @@ def command(folder: Path, **more: str) -> Terraform:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of moto, with what it lacks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, SERVER, str(port)],
         env={**os.environ, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from conftest import Render, git, project_environment
 from google_cloud import Google, answering, variables
 from matrix import EXECUTED, Answers, label
 from moto.server import ThreadedMotoServer
+from registries import free_port
 from steps import run_job
 
 INSIDE = Path(__file__).parent / "inside"
@@ -84,6 +84,16 @@ class Executed:
         return found
 
 
+def ask(address: str, body: object = None) -> Any:
+    """Get a page, or post JSON to it, and return what its JSON means."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(  # noqa: S310  (a server we started)
+        address, data, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as page:  # noqa: S310
+        return json.load(page)
+
+
 @dataclass
 class Service:
     """A running `make serve`."""
@@ -93,12 +103,7 @@ class Service:
     log: Path
 
     def get(self, path: str, body: object = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310  (the server we started)
-            self.address + path, data, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as page:  # noqa: S310
-            return json.load(page)
+        return ask(self.address + path, body)
 
     def wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -154,9 +159,7 @@ def promoted(trained: tuple[Executed, str]) -> Executed:
 @contextmanager
 def running(project: Executed, words: list[str], log: Path, **variables: str) -> Iterator[Service]:
     """Run a command that serves, on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with log.open("wb") as out:
         process = subprocess.Popen(
             words, cwd=project.path, env={**project.variables, **variables, "PORT": str(port)},

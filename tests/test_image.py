@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ import pytest
 from conftest import Render, git, project_environment
 from containers import Bench, Docker
 from matrix import CHOICES
-from registries import free_port, mlflow_server
-from test_executed import INSIDE, INSTANCES, OFFLINE, PACKAGE, Executed, as_exported
+from registries import free_port, mlflow_server, wait
+from test_executed import INSIDE, INSTANCES, OFFLINE, PACKAGE, Executed, as_exported, ask
 
 BIN = Path(sys.executable).parent
 CLOUDS = [cloud for cloud in CHOICES["cloud"] if cloud != "none"]
@@ -157,12 +156,7 @@ class Container:
         return self.docker("exec", self.name, "python", "-c", *words)
 
     def get(self, path: str, body: object = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(  # noqa: S310  (the container we started)
-            self.address + path, data, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as page:  # noqa: S310
-            return json.load(page)
+        return ask(self.address + path, body)
 
 
 def limits(project: Executed) -> list[str]:
@@ -182,7 +176,7 @@ def running(docker: Docker, name: str, words: list[str], port: int) -> Iterator[
         try:
             pid = docker("inspect", "--format={{.State.Pid}}", name)
             alive = Path(f"/proc/{pid}/root").exists
-            containers.wait(f"{address}/readyz", READY_SECONDS, alive)
+            wait(f"{address}/readyz", READY_SECONDS, alive)
         except OSError as error:
             said = docker.attempt("logs", name)
             pytest.fail(f"{name} is not ready: {error}\n{said.stdout}\n{said.stderr}")
