@@ -27,7 +27,7 @@ color:var(--soft)}.key i{display:inline-block;width:.8rem;height:.8rem;margin-ri
 border-radius:2px;vertical-align:-.08rem}.key .was{background:var(--was)}.key .now{background:
 var(--now)}.key .seen{background:var(--seen)}.wide{width:100%;height:auto}.plot{width:15rem;
 max-width:100%;height:auto;margin:0}.features table{width:100%}.features td{vertical-align:middle}
-.features th{white-space:nowrap}.features .name{min-width:10.5rem}
+.features th{white-space:nowrap}.features .what{min-width:8rem}
 .features .draw{padding-top:.5rem;min-width:12rem}main{max-width:68rem}
 th button{all:unset;cursor:pointer}
 th button:focus-visible{outline:2px solid var(--now)}th button::after{content:" ↕";opacity:.4}
@@ -37,7 +37,7 @@ th[aria-sort=descending] button::after{content:" ↓";opacity:1}
 background:#fdecea;color:var(--bad);font-size:.8rem;overflow-wrap:anywhere}
 details summary{cursor:pointer;color:var(--soft);font-size:.85rem}
 details table{min-width:0;margin-top:.3rem;font-size:.85rem}.name b{display:block;
-overflow-wrap:anywhere}
+overflow-wrap:break-word}
 @media(max-width:40rem){.features thead{display:none}.features>.scroll>table>tbody>tr{
 display:grid;grid-template-columns:1fr 1fr;gap:.1rem .8rem;padding:.7rem 0;
 border-bottom:1px solid var(--line)}.features>.scroll>table>tbody>tr>td{border:0;padding:0;
