@@ -26,6 +26,7 @@ from questions import TEMPLATE
 RECORD = "tests/releases.toml"
 CHANGELOG = "CHANGELOG.md"
 TOLD = TOUCHED, CONFLICTS, ACTION = "Files touched", "Likely conflicts", "Action needed"
+LATER = {CONFLICTS, ACTION}  # what may be written after the commit that is released
 NONE = "- None."
 NUMBER = r"(0|[1-9]\d*)"
 VERSION = re.compile(rf"{NUMBER}\.{NUMBER}\.{NUMBER}")
@@ -67,17 +68,13 @@ class Release:
             found = {
                 heading: kept
                 for heading, entries in pending.items()
-                if (kept := [e for e in entries if e in known.get(heading, _later(heading, e))])
+                if (kept := [e for e in entries if heading in LATER or e in known.get(heading, [])])
             }
         found[TOUCHED] = touched(self.impact) if self.last else ["- All: it is the first release."]
         return {
             h: found[h]
             for h in sorted(found, key=lambda h: ("", *TOLD).index(h if h in TOLD else ""))
         }
-
-
-def _later(heading: str, entry: str) -> list[str]:
-    return [entry] if heading in {CONFLICTS, ACTION} else []
 
 
 def numbers(version: str) -> Numbers:

@@ -149,6 +149,16 @@ def test_entries_written_after_the_commit_wait_for_the_next_release(
     assert sections["Unreleased"] == {"Added": ["- A third thing."]}
 
 
+def test_action_may_be_written_after_the_commit(repository: Repository) -> None:
+    patched(repository)
+    commit = repository.commit()
+    repository.replace("CHANGELOG.md", ACTION, "### Action needed\n\n- Look at `model.py`.")
+    repository.commit()
+    assert repository.release("0.1.1", "--commit", commit, "--apply") == 0
+    _, sections = changelog.parse((repository.root / "CHANGELOG.md").read_text())
+    assert sections["0.1.1"]["Action needed"] == ["- Look at `model.py`."]
+
+
 def test_files_in_touched_folders_are_wrapped() -> None:
     found = Impact(added={f"src/<package>/module_{n}.py" for n in range(9)})
     (entry,) = release.touched(found)
