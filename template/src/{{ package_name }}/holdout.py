@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
+from .backend import TAG_JOINT
 from .errors import RegistryError
 from .registry import Version
 
-TAG = "holdout.sha256"
+TAG = f"holdout{TAG_JOINT}sha256"
 FOLDER = "holdout"
 FILE = "holdout.parquet"
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from . import registry
 from .creation import once
 from .errors import ConflictError, RegistryError
 
@@ -34,8 +35,8 @@ def lock_name(name: str) -> str:
 
 def holder(client: MlflowClient, name: str) -> dict[str, str] | None:
     """Return who holds the lock and since when, or None if nobody does."""
-    found = client.search_registered_models(f"name = '{lock_name(name)}'")
-    return {str(key): str(value) for key, value in found[0].tags.items()} if found else None
+    found = registry.model(client, lock_name(name))
+    return {str(key): str(value) for key, value in found.tags.items()} if found else None
 
 
 @contextlib.contextmanager

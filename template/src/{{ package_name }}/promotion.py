@@ -24,7 +24,8 @@ Result = dict[str, Any]
 def open_store(settings: Settings) -> Store:
     """Connect to the registry and find, or make, the model's journal."""
     client = tracking.connect(settings)
-    experiment = tracking.ensure_experiment(client, settings, f"{settings.model_name}-journal")
+    name = tracking.beside_runs(settings, "journal")
+    experiment = tracking.ensure_experiment(client, settings, name)
     return Store(client, settings.model_name, experiment)
 
 

@@ -6,16 +6,19 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.entities.model_registry.model_version_search import ModelVersionSearch
 from mlflow.exceptions import MlflowException
 
+from .backend import TAG_JOINT
 from .digests import tree_digest
 from .errors import RegistryError
 
 STAGES = ("staging", "production")
 DIGEST_TAG = "sha256"
 BUNDLE = "bundle"  # the folder, among the artifacts of a version's run, that a service loads
-BUNDLE_DIGEST_TAG, RUNTIME_TAG, NOTE_TAG = "bundle.sha256", "bundle.runtime", "bundle.note"
+BUNDLE_DIGEST_TAG = f"bundle{TAG_JOINT}sha256"
+RUNTIME_TAG, NOTE_TAG = f"bundle{TAG_JOINT}runtime", f"bundle{TAG_JOINT}note"
 QUARANTINE_TAG = "quarantined"
 # MLflow writes this file into what it downloads; it is not part of the model.
 DOWNLOAD_NOTE = frozenset({"registered_model_meta"})
@@ -54,23 +57,44 @@ def _version(found: ModelVersion) -> Version:
     )
 
 
-def aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    """Return the version each alias points to; empty where the model does not exist yet.
+def model(client: MlflowClient, name: str) -> RegisteredModel | None:
+    """Return a registered model with its aliases and tags, or None where there is none."""
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if not _absent(error):
+            raise
+        return None
 
-    Absence is read from the list of models, so that an error is never taken for it.
-    """
-    models = client.search_registered_models(f"name = '{name}'")
-    if not models:
-        return {}
-    return {
-        alias: str(number) for alias, number in client.get_registered_model(name).aliases.items()
-    }
+
+def _absent(error: MlflowException) -> bool:
+    """Tell whether the registry itself says so: a proxy's page of status 404 is an error."""
+    return error.error_code == "RESOURCE_DOES_NOT_EXIST" and "error code 404" not in str(error)
+
+
+def aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Return the version each alias points to; empty where the model does not exist yet."""
+    found = model(client, name)
+    return {alias: str(number) for alias, number in found.aliases.items()} if found else {}
 
 
 def versions(client: MlflowClient, name: str) -> list[Version]:
     """Return all versions, newest first."""
-    found = [_version(each) for each in client.search_model_versions(f"name = '{name}'")]
-    return sorted(found, key=lambda version: int(version.number), reverse=True)
+    found: list[Version] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        # What a search finds has no tags in some registries.
+        whole = (
+            client.get_model_version(name, each.version)
+            if isinstance(each, ModelVersionSearch)
+            else each
+            for each in page
+        )
+        found += map(_version, whole)
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: int(version.number), reverse=True)
 
 
 def version(client: MlflowClient, name: str, number: str) -> Version:
@@ -81,9 +105,12 @@ def version(client: MlflowClient, name: str, number: str) -> Version:
     RegistryError
         There is no such version.
     """
-    for each in versions(client, name):
-        if each.number == str(number):
-            return each
+    try:
+        if number.isdecimal():
+            return _version(client.get_model_version(name, number))
+    except MlflowException as error:
+        if not _absent(error):
+            raise
     raise RegistryError(f"model {name!r} has no version {number}; `make status` lists them")
 
 

@@ -11,7 +11,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import mlflow
 import pandas as pd
@@ -23,6 +23,7 @@ from requests.exceptions import RequestException
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from . import backend
 from .creation import RETRIES, once, unrepeated
 from .digests import file_digest
 from .errors import RegistryError
@@ -30,6 +31,7 @@ from .settings import ROOT, Settings
 from .stages import dependency_versions
 
 SQLITE = "sqlite:///"
+REFUSED = {"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"}
 METRICS_PER_BATCH = 1000  # the most that a tracking server takes at once
 SECONDS_BETWEEN_BATCHES = 2.0
 # Which checkout of which machine started a run, and which attempt to start it this was.
@@ -65,11 +67,19 @@ def explained(uri: str) -> Iterator[None]:
             cause = re.search(r"\[Errno -?\d+\] ([\w ]+)|(timed out|too many \d+ error)", reason)
             what = next(filter(None, cause.groups())) if cause else "away"
             reason = f"it does not answer ({what})"
-        elif refused := re.search(r"error code (401|403)", reason):
-            reason = f"it answered {refused[1]}, so it does not know you or does not let you"
-            advice = "Export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of one who may"
+        elif refused := _refusal(error):
+            reason = f"it answered {refused}, so it does not know you or does not let you"
+            advice = backend.LOGIN
         said = f"the tracking store {uri} did not do what was asked: {reason}. {advice}"
         raise RegistryError(said.replace(uri, _shown(uri))) from error
+
+
+def _refusal(error: Exception) -> str | None:
+    """Return by which code or word a store refused a login, if it did."""
+    if found := re.search(r"error code (401|403)", str(error)):
+        return found[1]
+    code = str(getattr(error, "error_code", ""))
+    return code if code in REFUSED else None
 
 
 def _shown(uri: str) -> str:
@@ -131,12 +141,10 @@ def connect(settings: Settings, retries: int = 2, timeout: int = 5) -> MlflowCli
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
     # With a server it prints the address of each run that ends, into what `--json` prints as well.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # Files go through the server: the bucket behind it need not be one that we can reach.
-    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
-    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
     uri = settings.mlflow_tracking_uri
+    backend.prepare(uri, retries)
     with explained(uri), _first_client_alone(uri):
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(settings.mlflow_registry_uri or uri)
@@ -182,6 +190,16 @@ def ensure_experiment(client: MlflowClient, settings: Settings, name: str) -> st
         if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
             raise
         return str(found.experiment_id)
+
+
+def beside_runs(settings: Settings, what: str) -> str:
+    """Return the name of an experiment of the model's own: `<model>-<what>`.
+
+    Where experiments lie in folders, and are named by a path, it is beside that of the runs.
+    """
+    name = f"{settings.model_name}-{what}"
+    runs = PurePosixPath(settings.mlflow_experiment_name)
+    return str(runs.with_name(name)) if runs.is_absolute() else name
 
 
 class StepLog:
@@ -246,7 +264,5 @@ def _git(*words: str) -> str:
 
 
 def run_page(settings: Settings, experiment: str, run_id: str) -> str:
-    """Return where to look at a run: its URL, or the path below a server started by `make ui`."""
-    uri = settings.mlflow_tracking_uri
-    server = _shown(uri) if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    """Return where to look at a run, as well as that can be said."""
+    return backend.run_page(_shown(settings.mlflow_tracking_uri).rstrip("/"), experiment, run_id)

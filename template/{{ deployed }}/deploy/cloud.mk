@@ -6,7 +6,7 @@ OPERATE := $(RUN) python -m $(PACKAGE).operate
 bootstrap: ## make what Terraform and GitHub need to begin (ARGS=--yes: really; else say what)
 	$(NEEDS_ENV)$(OPERATE) bootstrap --env $(ENV) $(ARGS)
 
-doctor: ## check sign-in, trust, roles, variables and reviewers, and print each fix
+doctor:: ## check sign-in, trust, roles, variables and reviewers, and print each fix
 	$(NEEDS_ENV)$(OPERATE) doctor --env $(ENV)
 
 plan: ## say what Terraform would change

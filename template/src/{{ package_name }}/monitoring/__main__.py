@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tracking.explained(settings.mlflow_tracking_uri):
         client = tracking.connect(settings)
         experiment = tracking.ensure_experiment(
-            client, settings, f"{settings.model_name}-monitoring"
+            client, settings, tracking.beside_runs(settings, "monitoring")
         )
         store = Store(client, settings.model_name, experiment)
         report = monitor(store, settings, chosen)

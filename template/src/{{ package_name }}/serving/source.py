@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from .. import backend
 from ..digests import tree_digest
 from ..errors import RegistryError
 from ..settings import Settings
@@ -23,9 +24,10 @@ from . import rest
 
 RECORD = "version.json"
 ARTIFACTS = "bundle"
-DIGEST_TAG = "bundle.sha256"
+DIGEST_TAG = f"bundle{backend.TAG_JOINT}sha256"
 SQLITE = "sqlite:///"
 SQLITE_SECONDS = 5.0
+RETRIES = 2  # of MLflow's client
 
 
 class Release(BaseModel):
@@ -185,7 +187,9 @@ def _copy(uri: str, run_id: str, folder: Path) -> None:
 def _with_client(settings: Settings, uri: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Ask any other store through MLflow's own client, where that is installed."""
     mlflow = _mlflow(uri)
-    client = mlflow.MlflowClient(settings.mlflow_tracking_uri, uri)
+    backend.prepare(uri, RETRIES)
+    mlflow.set_tracking_uri(settings.mlflow_tracking_uri)  # some ways to log in look there
+    client = mlflow.MlflowClient(registry_uri=uri)
     try:
         found = client.get_model_version_by_alias(settings.model_name, settings.model_stage)
     except Exception as error:  # noqa: BLE001  (each store raises its own kind)

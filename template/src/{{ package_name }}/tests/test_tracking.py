@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from .. import digests, promote_model, registration, run_pipeline, tracking
 from ..creation import RETRIES
+from ..settings import Settings
 from .conftest import Project
 
 Message = Callable[[Callable[[], Any]], str]
@@ -69,6 +70,13 @@ def test_a_password_in_the_address_is_never_shown(
     said = message(lambda: run_pipeline.main([]))
     assert "http://127.0.0.1:9" in said
     assert "s3cret" not in said
+
+
+def test_what_accompanies_runs_lies_in_their_folder_where_they_have_one() -> None:
+    named = {"model_name": "a.b.c", "mlflow_experiment_name": "/Shared/flights/runs"}
+    assert tracking.beside_runs(Settings(**named), "journal") == "/Shared/flights/a.b.c-journal"
+    named["mlflow_experiment_name"] = "team/runs"  # a name that only looks like a path
+    assert tracking.beside_runs(Settings(**named), "journal") == "a.b.c-journal"
 
 
 def test_artifacts_lie_beside_the_database(trained: Project) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 
 from ... import (
     bundle,
@@ -36,12 +36,13 @@ def test_absence_of_a_model_is_read_and_not_inferred(world: World) -> None:
     assert world.stages() == {}
     assert world.command("status")["stages"] == {"staging": None, "production": None}
 
-    class Unreachable:
-        def search_registered_models(self, _filter: str) -> Any:
-            raise MlflowException("no answer")
+    class BehindAProxy:
+        def get_registered_model(self, _name: str) -> Any:
+            said = "API request to endpoint /get failed with error code 404 != 200"
+            raise RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": said})
 
     with pytest.raises(MlflowException):
-        registry.aliases(Unreachable(), world.store.model)  # type: ignore[arg-type]
+        registry.aliases(BehindAProxy(), world.store.model)  # type: ignore[arg-type]
 
 
 def test_a_stale_expectation_is_refused(world: World) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mlflow.exceptions import RestException
 
 from ...errors import RegistryError
 from ...release import bundle
@@ -30,7 +31,12 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
         (folder / RECORD).write_text(release.model_dump_json())
         return folder
 
-    client = SimpleNamespace(search_model_versions=lambda _filter: versions)
+    def get(_name: str, number: str) -> SimpleNamespace:
+        if number not in {"1", "2"}:
+            raise RestException({"error_code": "RESOURCE_DOES_NOT_EXIST"})
+        return versions[int(number) - 1]
+
+    client = SimpleNamespace(get_model_version=get)
     monkeypatch.setattr(bundle, "connect", lambda _settings: client)
     monkeypatch.setattr(fetch, "bring", bring)
     return versions
