@@ -1,0 +1,37 @@
+"""What is particular to the place where this project records: SageMaker, or a file while trying."""
+
+import re
+from importlib import import_module
+
+from .errors import RegistryError
+
+LOGIN = "docs/sagemaker.md says how to sign in, and `make doctor` what is missing"
+TAG_JOINT = "."  # between the words of a tag's name
+ARN = r"arn:[\w-]+:sagemaker:[\w-]+:\d{12}:mlflow-(tracking-server|app)/[\w-]+"
+
+
+def prepare(uri: str, _retries: int) -> None:
+    """Find out at once whether the address can be used at all.
+
+    Raises
+    ------
+    RegistryError
+        It is no ARN of a tracking server or app, or nobody is signed in to AWS.
+    """
+    if not uri.startswith("arn:"):
+        return
+    if not re.fullmatch(ARN, uri):
+        raise RegistryError(
+            f"{uri} is no ARN of a tracking server or app; it looks like "
+            "arn:aws:sagemaker:REGION:ACCOUNT:mlflow-tracking-server/NAME"
+        )
+    if import_module("boto3").Session().get_credentials() is None:
+        raise RegistryError(f"nobody is signed in to AWS, where {uri} is; {LOGIN}")
+
+
+def run_page(uri: str, experiment: str, run_id: str) -> str:
+    """Return a run's path below the page that `make ui` opens."""
+    if uri.startswith("arn:"):
+        return f"`make ui`, then #/experiments/{experiment}/runs/{run_id}"
+    server = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{server}/#/experiments/{experiment}/runs/{run_id}"
