@@ -138,6 +138,19 @@ def test_version_that_is_named_is_not_trained(recorded: Recorded) -> None:
     assert not [line for line in recorded.lines() if " promote " in line]
 
 
+@pytest.mark.parametrize(("known", "signed_in"), [(VARS, 0), (SHARED, 1)])
+def test_role_of_a_registry_is_taken_only_where_there_is_one(
+    known: dict[str, str], signed_in: int, render: Render, tmp_path: Path
+) -> None:
+    project = render(cloud=CLOUDS[0], tracking="sagemaker")
+    workspace = Path(shutil.copytree(project, tmp_path / "project"))
+    recorded = Recorded(tmp_path / "recorded", workspace)
+    done = recorded.job("cd.yml", "model", **inputs(), vars={"AWS_ROLE_ARN": "role", **known})
+    assert done.passed, done.printed
+    roles = [given["role-to-assume"] for _, given in recorded.used if "role-to-assume" in given]
+    assert roles == ["role"] * signed_in
+
+
 @pytest.mark.parametrize("stage", ["staging", "production"])
 def test_model_moves_once_its_release_serves(stage: str, recorded: Recorded) -> None:
     recorded.job("cd.yml", stage, **inputs(), **NEEDS, vars=SHARED)

@@ -4,12 +4,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from conftest import Render
-from matrix import MATRIX
+from matrix import MATRIX, Answers
 from questions import TEMPLATE
 
 BIN = Path(sys.executable).parent
@@ -20,6 +22,24 @@ LINTERS = {
     "zizmor": ["zizmor", "--offline", "--no-progress", "--min-severity=low", "--quiet"],
     "schema": ["check-jsonschema", "--builtin-schema=vendor.github-workflows"],
 }
+# What a step that asks the registry is told besides its address, by the answer to `tracking`.
+PASSWORD = {
+    name: f"${{{{ secrets.{name} }}}}"
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+}
+NAMES = ("MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME", "MODEL_NAME")
+KEYLESS: dict[str, dict[str, str]] = {
+    "databricks": {
+        **{
+            name: f"${{{{ vars.{name} }}}}"
+            for name in (*NAMES, "DATABRICKS_HOST", "DATABRICKS_CLIENT_ID")
+        },
+        "DATABRICKS_AUTH_TYPE": "github-oidc",
+    },
+    "sagemaker": {},
+}
+ASKS = re.compile(r"promote_model|monitor_model|make run\b|make release-bundle")
+AWS_LOGIN = {"role-to-assume": "${{ vars.AWS_ROLE_ARN }}", "aws-region": "${{ vars.AWS_REGION }}"}
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +85,47 @@ def test_jobs_have_a_time_limit_and_no_standing_rights(workflows: list[Path]) ->
         workflow = yaml.safe_load(path.read_text())
         assert workflow["permissions"] in ({}, {"contents": "read"}), path
         assert all(job["timeout-minutes"] <= 60 for job in workflow["jobs"].values()), path
+
+
+def jobs(project: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return each job of a project's workflows, by name."""
+    for path in sorted((project / ".github/workflows").glob("*.yml")):
+        for name, job in yaml.safe_load(path.read_text())["jobs"].items():
+            yield f"{path.name}: {name}", job
+
+
+def test_registry_is_asked_with_the_login_of_its_answer(project: Path, answers: Answers) -> None:
+    tracking = answers["tracking"]
+    for name, job in jobs(project):
+        if "MLFLOW_TRACKING_URI" not in str(job):
+            continue
+        asking = [step for step in job["steps"] if ASKS.search(step.get("run", ""))]
+        assert asking, name
+        for step in asking:
+            told = {**job.get("env", {}), **step["env"]} if "env" in step else job["env"]
+            assert told["MLFLOW_TRACKING_URI"] == "${{ vars.MLFLOW_TRACKING_URI }}", name
+            assert told.items() >= KEYLESS.get(tracking, PASSWORD).items(), name
+        assert tracking not in KEYLESS or not [word for word in PASSWORD if word in str(job)], name
+
+
+def test_tokens_are_for_jobs_that_sign_in_by_them(project: Path, answers: Answers) -> None:
+    for name, job in jobs(project):
+        deploys = any(step.get("uses") == "$/.github/actions/cloud" for step in job["steps"])
+        asks = "MLFLOW_TRACKING_URI" in str(job) and answers["tracking"] in KEYLESS
+        assert ("id-token" in job.get("permissions", {})) == (deploys or asks), name
+
+
+def test_role_is_taken_before_the_registry_is_asked_and_once(
+    project: Path, answers: Answers
+) -> None:
+    for name, job in jobs(project):
+        steps = job["steps"]
+        own = [at for at, step in enumerate(steps) if "aws-actions/" in step.get("uses", "")]
+        cloud = [at for at, step in enumerate(steps) if step.get("uses", "").startswith("$/")]
+        if answers["tracking"] != "sagemaker" or "MLFLOW_TRACKING_URI" not in str(job):
+            assert own == [], name
+            continue
+        (taken,) = cloud if cloud and answers["cloud"] == "ecs" else own
+        first = next(at for at, step in enumerate(steps) if ASKS.search(step.get("run", "")))
+        assert taken < first, name
+        assert all(steps[at]["with"] == AWS_LOGIN for at in own), name
