@@ -236,7 +236,7 @@ def test_a_token_that_expires_during_a_run_loses_nothing(databricks: Project) ->
     space.expires_after = (len(space.requests) - asked) // 3
     said = databricks.refused(*again)
     space.expires_after = None
-    assert "it answered PERMISSION_DENIED, so it does not know you" in said
+    assert "it answered PERMISSION_DENIED: your login is not accepted" in said
     versions = space.models["main.ml.flights"]["versions"]
     assert [v["status"] for v in versions.values()] == ["READY"] * (before + 1)
     databricks.done(*again)
@@ -283,7 +283,7 @@ def test_a_server_of_sagemaker_that_is_away_or_refuses_is_one_sentence(sagemaker
     away = {"SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT": "http://127.0.0.1:9"}
     assert "it does not answer" in sagemaker.refused("make", "status", **away)
     wrong = sagemaker.refused("make", "status", AWS_ACCESS_KEY_ID="AKIDSOMEBODY")
-    assert "it answered PERMISSION_DENIED, so it does not know you" in wrong
+    assert "it answered PERMISSION_DENIED: your login is not accepted" in wrong
     assert "docs/sagemaker.md" in wrong
 
 

@@ -68,7 +68,7 @@ def explained(uri: str) -> Iterator[None]:
             what = next(filter(None, cause.groups())) if cause else "away"
             reason = f"it does not answer ({what})"
         elif refused := _refusal(error):
-            reason = f"it answered {refused}, so it does not know you or does not let you"
+            reason = f"it answered {refused}: your login is not accepted, not any more, or not for this"
             advice = backend.LOGIN
         said = f"the tracking store {uri} did not do what was asked: {reason}. {advice}"
         raise RegistryError(said.replace(uri, _shown(uri))) from error
@@ -76,7 +76,7 @@ def explained(uri: str) -> Iterator[None]:
 
 def _refusal(error: Exception) -> str | None:
     """Return by which code or word a store refused a login, if it did."""
-    if found := re.search(r"error code (401|403)", str(error)):
+    if found := re.search(r"\b(401|403) (?:!=|Client Error)", str(error)):
         return found[1]
     code = str(getattr(error, "error_code", ""))
     return code if code in REFUSED else None

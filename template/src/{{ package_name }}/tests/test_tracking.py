@@ -8,9 +8,11 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
+from requests import HTTPError
 
 from .. import digests, promote_model, registration, run_pipeline, tracking
 from ..creation import RETRIES
+from ..errors import RegistryError
 from ..settings import Settings
 from .conftest import Project
 
@@ -77,6 +79,21 @@ def test_what_accompanies_runs_lies_in_their_folder_where_they_have_one() -> Non
     assert tracking.beside_runs(Settings(**named), "journal") == "/Shared/flights/a.b.c-journal"
     named["mlflow_experiment_name"] = "team/runs"  # a name that only looks like a path
     assert tracking.beside_runs(Settings(**named), "journal") == "a.b.c-journal"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException("API request to endpoint /api failed with error code 401 != 200."),
+        HTTPError("401 Client Error: Unauthorized for url: http://server/metrics.json."),
+        MlflowException("These failed:\n## File a ##\n401 Client Error: Unauthorized for url: x"),
+    ],
+    ids=["request", "upload", "downloads"],
+)
+def test_a_refused_login_is_told_whatever_was_asked(error: Exception) -> None:
+    said = "http://server did not do .* it answered 401: your login is not accepted"
+    with pytest.raises(RegistryError, match=said), tracking.explained("http://server"):
+        raise error
 
 
 def test_artifacts_lie_beside_the_database(trained: Project) -> None:
