@@ -1,5 +1,6 @@
 """Real tracking stores to run a project's own tests against: Postgres, and MLflow's server."""
 
+import base64
 import json
 import os
 import pwd
@@ -213,29 +214,36 @@ def mlflow_stack(folder: Path, variables: Mapping[str, str]) -> Iterator[Stack]:
         shutil.rmtree(state)
 
 
+# Sees a request, as its method and path, and its headers, which it may change; what it returns is
+# the status to answer with, or 0 to pass the request on.
+Look = Callable[[ThreadingHTTPServer, str, dict[str, str]], int]
+
+
 @contextmanager
-def dying(stack: Stack, at: str) -> Iterator[str]:
-    """Pass requests on to a server; kill it instead when one matches, and stop listening."""
+def relayed(stack: Stack, look: Look) -> Iterator[str]:
+    """Pass requests on to a server, once each has been looked at."""
     address = stack.address.removeprefix("http://")
-    died = threading.Event()
 
     class Proxy(BaseHTTPRequestHandler):
         def relay(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if re.search(at, f"{self.command} {self.path}") and not died.is_set():
-                died.set()
-                stack.kill()
-                server.shutdown()
-                server.socket.close()
+            headers = dict(self.headers)
+            refused = look(server, f"{self.command} {self.path}", headers)
+            if refused:
+                self.answer(refused, [], b"refused by the proxy")
+                return
             try:
                 with closing(HTTPConnection(address, timeout=60)) as onward:
-                    onward.request(self.command, self.path, body, dict(self.headers))
+                    onward.request(self.command, self.path, body, headers)
                     answer = onward.getresponse()
                     content = answer.read()
             except (OSError, HTTPException):
                 return  # which closes the connection
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
+            self.answer(answer.status, answer.getheaders(), content)
+
+        def answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers:
                 if name.lower() not in {"transfer-encoding", "content-length", "connection"}:
                     self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
@@ -254,6 +262,46 @@ def dying(stack: Stack, at: str) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def dying(stack: Stack, at: str) -> Iterator[str]:
+    """Pass requests on to a server; kill it instead when one matches, and stop listening."""
+    died = threading.Event()
+
+    def look(server: ThreadingHTTPServer, asked: str, _: dict[str, str]) -> int:
+        if re.search(at, asked) and not died.is_set():
+            died.set()
+            stack.kill()
+            server.shutdown()
+            server.socket.close()
+        return 0
+
+    with relayed(stack, look) as address:
+        yield address
+
+
+FIRST, FRESH = ({"MLFLOW_TRACKING_TOKEN": word} for word in ("the-first", "a-fresh-one"))
+
+
+@contextmanager
+def expiring(stack: Stack, at: str) -> Iterator[str]:
+    """Let a token in, as a proxy that knows tokens does; from a request on, another one alone."""
+    login = stack.login()
+    named = f"{login['MLFLOW_TRACKING_USERNAME']}:{login['MLFLOW_TRACKING_PASSWORD']}"
+    expired = threading.Event()
+
+    def look(_: ThreadingHTTPServer, asked: str, headers: dict[str, str]) -> int:
+        if re.search(at, asked):
+            expired.set()
+        known = FRESH if expired.is_set() else FIRST
+        if headers.get("Authorization") != f"Bearer {known['MLFLOW_TRACKING_TOKEN']}":
+            return 401
+        headers["Authorization"] = f"Basic {base64.b64encode(named.encode()).decode()}"
+        return 0
+
+    with relayed(stack, look) as address:
+        yield address
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from conftest import Render, project_environment
-from registries import NoPostgresError, Stack, dying, mlflow_stack, postgres
+from registries import FIRST, FRESH, NoPostgresError, Stack, dying, expiring, mlflow_stack, postgres
 from test_executed import FLIGHT, Executed, running
 
 BETTER = "--set model.max_iter=40"  # on the holdout, by half a percent
@@ -270,6 +270,33 @@ def survives(
     else:
         assert versions[:-1] == versions_before
         assert aliases == aliases_before
+
+
+# Where a token runs out: while a model trains, while its files are uploaded, and at the very end.
+EXPIRED = ["POST .*mlflow/runs/log-", "PUT .*mlflow-artifacts", "POST .*model-versions/create"]
+
+
+@pytest.mark.usefixtures("moved")
+def test_a_token_that_runs_out_is_told_and_with_a_fresh_one_the_same_command_completes(
+    installed: Installed, stack: Stack
+) -> None:
+    command = ("make", "run", "ARGS=--from train --set model.max_iter=45")
+    before, runs = recorded(stack), open_runs(stack)
+    for at in EXPIRED:
+        with expiring(stack, at) as address:
+            refused = installed.run(*command, MLFLOW_TRACKING_URI=address, **FIRST)
+        (said,) = (line for line in refused.stderr.splitlines() if line.startswith("error: "))
+        assert f"{address} did not do what was asked: it answered 401, so your login" in said
+        assert "Traceback" not in refused.stdout + refused.stderr
+        assert refused.returncode != 0
+        assert recorded(stack) == before
+    with expiring(stack, at="") as address:
+        installed.done(*command, MLFLOW_TRACKING_URI=address, **FRESH)
+    (versions, aliases), (versions_before, aliases_before) = recorded(stack), before
+    assert versions[:-1] == versions_before
+    assert aliases == aliases_before
+    # Nobody could be told that these runs ended: `make sweep` closes them.
+    assert open_runs(stack) == runs + len(EXPIRED)
 
 
 def recorded(stack: Stack) -> tuple[list[str], dict[str, str]]:
