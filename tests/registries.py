@@ -147,6 +147,23 @@ class Stack:
             subprocess.run(make, cwd=self._project, env=self._variables, check=True)
         return process
 
+    @contextmanager
+    def on_google(self) -> Iterator[str]:
+        """Stop the server; run it with a bucket of Google's kind, and give that store's address."""
+        self.stop()
+        address = f"http://127.0.0.1:{free_port()}"
+        self.bucket, self._variables["STORAGE_EMULATOR_HOST"] = "gs://mlflow", address
+        emulator = str(Path(sys.executable).with_name("gcp-storage-emulator"))
+        words = [emulator, "start", "-H", "127.0.0.1", "--port", address.rpartition(":")[2]]
+        words += ["--default-bucket", "mlflow", "--in-memory"]
+        with self._started(words, f"{address}/storage/v1/b/mlflow") as process:
+            try:
+                self.start()
+                yield address
+            finally:
+                self.stop()
+                process.terminate()
+
     def start(self, *more: str) -> None:
         """Start the server, and wait until it answers."""
         port = self.address.rpartition(":")[2]
