@@ -287,7 +287,7 @@ def test_a_token_that_runs_out_is_told_and_with_a_fresh_one_the_same_command_com
         with expiring(stack, at) as address:
             refused = installed.run(*command, MLFLOW_TRACKING_URI=address, **FIRST)
         (said,) = (line for line in refused.stderr.splitlines() if line.startswith("error: "))
-        assert f"{address} did not do what was asked: it answered 401, so your login" in said
+        assert f"{address} did not do what was asked: it answered 401: your login" in said
         assert "Traceback" not in refused.stdout + refused.stderr
         assert refused.returncode != 0
         assert recorded(stack) == before

@@ -68,7 +68,9 @@ def explained(uri: str) -> Iterator[None]:
             what = next(filter(None, cause.groups())) if cause else "away"
             reason = f"it does not answer ({what})"
         elif refused := _refusal(error):
-            reason = f"it answered {refused}: your login is not accepted, not any more, or not for this"
+            reason = (
+                f"it answered {refused}: your login is not accepted, not any more, or not for this"
+            )
             advice = backend.LOGIN
         said = f"the tracking store {uri} did not do what was asked: {reason}. {advice}"
         raise RegistryError(said.replace(uri, _shown(uri))) from error
