@@ -1,4 +1,4 @@
-"""What is particular to the place where this project records: Databricks, or a file while trying."""
+"""What is particular to where this project records: Databricks, or a file while trying."""
 
 import os
 import urllib.error

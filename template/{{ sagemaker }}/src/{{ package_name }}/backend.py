@@ -1,4 +1,4 @@
-"""What is particular to the place where this project records: SageMaker, or a file while trying."""
+"""What is particular to where this project records: SageMaker, or a file while trying."""
 
 import re
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What is particular to the place where this project records: a file, or a server of MLflow."""
+"""What is particular to where this project records: a file, or a server of MLflow."""
 
 import os
 
