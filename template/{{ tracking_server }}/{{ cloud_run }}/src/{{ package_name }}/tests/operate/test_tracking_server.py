@@ -75,9 +75,9 @@ def test_image_needs_a_registry(clouds: Clouds, monkeypatch: pytest.MonkeyPatch)
 
 def test_upgrade_changes_the_job_alone_and_runs_it(clouds: Clouds) -> None:
     assert tracking_server.main(["upgrade"]) == 0
+    where = "--project=project --region=europe-west1"
     assert clouds.made == [
         INIT,
         f"terraform apply {GIVEN} -target=google_cloud_run_v2_job.upgrade",
-        "gcloud run jobs execute example-mlflow-upgrade --wait --quiet --project=project "
-        "--region=europe-west1",
+        f"gcloud run jobs execute example-mlflow-upgrade --wait --quiet {where}",
     ]
