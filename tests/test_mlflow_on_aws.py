@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ GIVEN = {
     "callers": '["192.0.2.0/24"]',
 }
 SECRETS = ("PGPASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
+# What the last apply changes, in one go: the provider waits a minute at each change of a database.
+LAST = [
+    "-auto-approve",
+    "-input=false",
+    "-var=password_version=2",
+    "-var=deletion_protection=false",
+]
 WITHOUT_RESOURCE = {"ecr:GetAuthorizationToken"}
 
 pytestmark = [pytest.mark.executed, pytest.mark.xdist_group("mlflow-on-aws"), NO_TERRAFORM]
@@ -140,6 +148,7 @@ def test_server_runs_what_compose_describes_with_another_bucket(
     # Keys and an address of the bucket are for Compose's own; here the task's role is asked.
     asked = {name for name in described["environment"] if not name.startswith("AWS_")}
     more = {"AWS_DEFAULT_REGION", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "PGSSLMODE"}
+    more.add("UVICORN_TIMEOUT_KEEP_ALIVE")
     secrets = {each["name"] for each in container["secrets"]}
     assert plain.keys() | secrets == asked | more
     assert secrets == set(SECRETS)
@@ -159,6 +168,14 @@ def test_no_password_is_in_the_state(
     assert [len(each) for each in made] == [40] * 3
     assert len(set(made)) == 3
     assert [each for each in made if each in state] == []
+
+
+def test_admin_finds_his_password_where_it_is_told(
+    stack: Terraform, aws: Callable[..., Any]
+) -> None:
+    told = stack("output", "-raw", "admin_password").stdout.split()
+    assert told[0] == "aws"
+    assert aws(*told[1:]) == secret(aws, "MLFLOW_AUTH_ADMIN_PASSWORD")
 
 
 def test_rights_are_on_resources(stack: Terraform) -> None:
@@ -215,12 +232,19 @@ def test_bucket_is_closed_and_keeps_what_was_replaced(
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
+def test_database_refuses_to_go_whoever_asks(stack: Terraform, aws: Callable[..., Any]) -> None:
+    del stack  # which made it
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        aws("rds", "delete-db-instance", "--db-instance-identifier=app-mlflow")
+    assert "Cannot delete protected DB Instance" in refused.value.stderr
+
+
 def test_raising_their_version_makes_new_passwords_and_restarts_the_server(
     stack: Terraform, aws: Callable[..., Any]
 ) -> None:
     before = {name: secret(aws, name) for name in SECRETS}
     definition = resources(stack)["aws_ecs_task_definition.server[0]"]["arn"]
-    stack("apply", "-auto-approve", "-input=false", "-var=password_version=2")
+    stack("apply", *LAST)
     changed = {name for name in SECRETS if secret(aws, name) != before[name]}
     assert changed == {"PGPASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"}
     after = resources(stack)
@@ -228,13 +252,7 @@ def test_raising_their_version_makes_new_passwords_and_restarts_the_server(
     assert after["aws_db_instance.this"]["password_wo_version"] == 2
 
 
-def test_it_is_destroyed_on_purpose_only(stack: Terraform) -> None:
-    """Without its database's protection, which is lifted by an apply of its own."""
-    kept = stack(
-        "destroy", "-auto-approve", "-input=false", "-target=aws_db_instance.this", check=False
-    )
-    assert "Cannot delete protected DB Instance" in kept.stderr
-    without = ["-auto-approve", "-input=false", "-var=deletion_protection=false"]
-    stack("apply", *without)
-    stack("destroy", *without)
+def test_all_is_destroyed_once_it_is_not_protected(stack: Terraform) -> None:
+    """Which the apply of the test above has seen to."""
+    stack("destroy", *LAST)
     assert stack("state", "list").stdout == ""

@@ -138,7 +138,8 @@ def test_server_is_told_what_compose_tells_it(plans: Plans, described: dict[str,
     # AWS_* are of Compose's own bucket, and Google's library asks the machine who it is.
     asked = {name for name in described["environment"] if not name.startswith("AWS_")}
     given = {each["name"] for each in found}
-    assert given == asked | {"MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"}
+    more = {"MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "UVICORN_TIMEOUT_KEEP_ALIVE"}
+    assert given == asked | more
     for name in ("MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "PGUSER"):
         assert plain[name] == described["environment"][name]
     assert plain["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"

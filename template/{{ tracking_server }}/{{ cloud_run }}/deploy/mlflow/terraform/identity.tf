@@ -18,7 +18,7 @@ resource "google_project_iam_member" "server" {
   member  = google_service_account.server.member
 
   condition {
-    title      = "the tracking server's database"
+    title      = "tracking-server-database"
     expression = "resource.type == 'sqladmin.googleapis.com/Instance' && resource.name == 'projects/${var.project}/instances/${google_sql_database_instance.this.name}'"
   }
 }

@@ -24,6 +24,7 @@ locals {
       MLFLOW_SERVER_ALLOWED_HOSTS        = join(",", local.hosts)
       MLFLOW_SERVER_CORS_ALLOWED_ORIGINS = join(",", [for host in local.hosts : "https://${host}"])
       PGHOST                             = "/cloudsql/${google_sql_database_instance.this.connection_name}"
+      UVICORN_TIMEOUT_KEEP_ALIVE         = "620" # longer than whoever stands before it keeps a connection
     },
   )
 

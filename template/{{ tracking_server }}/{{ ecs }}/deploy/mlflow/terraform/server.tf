@@ -24,6 +24,7 @@ locals {
       MLFLOW_SERVER_ALLOWED_HOSTS        = var.domain
       MLFLOW_SERVER_CORS_ALLOWED_ORIGINS = "https://${var.domain}"
       PGSSLMODE                          = "require"
+      UVICORN_TIMEOUT_KEEP_ALIVE         = "620" # longer than whoever stands before it keeps a connection
     },
   )
 }
