@@ -2,7 +2,7 @@
 
     python tests/aws_server.py PORT
 
-moto keeps a service's new task definition but never ends the deployment: here it completes at once.
+moto keeps a service's new task definition but never ends a deployment: here each completes at once.
 The provider reads tags of autoscaling targets, and tags and subscribers of budgets,
 and finds in moto's budgets a difference to update: moto has none of these calls.
 """
@@ -18,12 +18,21 @@ from moto.server import main
 
 tags: dict[str, dict[str, str]] = {}
 budget_tags: dict[str, list[dict[str, str]]] = {}
+plain_create = EC2ContainerServiceBackend.create_service
 plain_update = EC2ContainerServiceBackend.update_service
+
+
+def create_service(self: EC2ContainerServiceBackend, *words: Any, **named: Any) -> Service:
+    """Create, and let the deployment complete."""
+    return completed(self, plain_create(self, *words, **named))
 
 
 def update_service(self: EC2ContainerServiceBackend, service_properties: dict[str, Any]) -> Service:
     """Update, and let the deployment complete."""
-    service = plain_update(self, service_properties)
+    return completed(self, plain_update(self, service_properties))
+
+
+def completed(self: EC2ContainerServiceBackend, service: Service) -> Service:
     service.running_count, service.pending_count = service.desired_count, 0
     definition = self.describe_task_definition(str(service.task_definition))
     service.task_definition = definition.arn
@@ -66,6 +75,7 @@ def subscribers(self: BudgetsResponse) -> str:
 
 def extend_moto() -> None:
     for owner, name, function in (
+        (EC2ContainerServiceBackend, "create_service", create_service),
         (EC2ContainerServiceBackend, "update_service", update_service),
         (ApplicationAutoScalingResponse, "list_tags_for_resource", list_tags),
         (ApplicationAutoScalingResponse, "tag_resource", tag),

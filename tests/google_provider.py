@@ -2,13 +2,18 @@
 
 Terraform validates, plans, applies and destroys with it. What only the cloud knows is unknown in a
 plan, and invented by an apply. Terraform starts this file; PROVIDER_SCHEMA names the schema.
+
+What is ephemeral or write-only is newer than the messages of PyPI's tf, so it is added to them as
+the bytes that protocol 6.10 has for it.
 """
 
 import json
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import msgpack
 import tf.provider
 import tf.runner
@@ -37,6 +42,9 @@ def block_message(block: dict[str, Any]) -> Any:
         )
         for name, a in sorted(block["attributes"].items())
     ]
+    for attribute in attributes:
+        if write_only(attribute.name):
+            attribute.MergeFromString(varint(11 << 3) + varint(1))
     nested = [
         pb.Schema.NestedBlock(
             type_name=name,
@@ -48,6 +56,21 @@ def block_message(block: dict[str, Any]) -> Any:
         for name, b in sorted(block["blocks"].items())
     ]
     return pb.Schema.Block(attributes=attributes, block_types=nested)
+
+
+def write_only(name: str) -> bool:
+    """Return whether a value is passed on and kept nowhere: the provider ends their names alike."""
+    return name.endswith("_wo")
+
+
+def varint(number: int) -> bytes:
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+
+
+def nested_field(number: int, content: bytes) -> bytes:
+    """Return a field of a message that is a string or a message itself."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def _computed(attribute: dict[str, Any]) -> bool:
@@ -75,7 +98,9 @@ def planned(value: Any, block: dict[str, Any], prior: Any) -> Any:
     before = prior if isinstance(prior, dict) else {}
     result = dict(value)
     for name, attribute in block["attributes"].items():
-        if result.get(name) is None and _computed(attribute):
+        if write_only(name):
+            result[name] = None
+        elif result.get(name) is None and _computed(attribute):
             result[name] = before[name] if before.get(name) is not None else UNKNOWN
     for name, nested in block["blocks"].items():
         earlier = before.get(name)
@@ -134,6 +159,7 @@ def identity(kind: str, value: dict[str, Any]) -> str:
 SCHEMA: dict[str, Any] = json.loads(Path(os.environ["PROVIDER_SCHEMA"]).read_text())
 RESOURCES: dict[str, Any] = SCHEMA["resources"]
 DATA: dict[str, Any] = SCHEMA["data"]
+EPHEMERAL: dict[str, Any] = SCHEMA.get("ephemeral", {})
 CAPABLE = pb.ServerCapabilities(plan_destroy=True)
 
 
@@ -153,12 +179,16 @@ class Servicer(rpc.ProviderServicer):  # type: ignore[misc]
         )
 
     def GetProviderSchema(self, request: Any, context: Any) -> Any:
-        return pb.GetProviderSchema.Response(
+        told = pb.GetProviderSchema.Response(
             provider=schema_message(SCHEMA["provider"]),
             server_capabilities=CAPABLE,
             resource_schemas={name: schema_message(block) for name, block in RESOURCES.items()},
             data_source_schemas={name: schema_message(block) for name, block in DATA.items()},
         )
+        for name, block in EPHEMERAL.items():
+            schema = nested_field(2, schema_message(block).SerializeToString())
+            told.MergeFromString(nested_field(8, nested_field(1, name.encode()) + schema))
+        return told
 
     def ValidateProviderConfig(self, request: Any, context: Any) -> Any:
         return pb.ValidateProviderConfig.Response()
@@ -194,18 +224,54 @@ class Servicer(rpc.ProviderServicer):  # type: ignore[misc]
         return pb.ApplyResourceChange.Response(new_state=state, legacy_type_system=True)
 
     def ReadDataSource(self, request: Any, context: Any) -> Any:
-        value = decoded(request.config) or {}
-        for name, attribute in DATA[request.type_name]["attributes"].items():
-            if value.get(name) is None:
-                found = invented(attribute["type"], name, "stub")
-                value[name] = NUMBER if name == "number" else found
-        return pb.ReadDataSource.Response(state=encoded(value))
+        return pb.ReadDataSource.Response(state=encoded(filled(request, DATA)))
 
     def GetFunctions(self, request: Any, context: Any) -> Any:
         return pb.GetFunctions.Response()
 
     def StopProvider(self, request: Any, context: Any) -> Any:
         return pb.StopProvider.Response()
+
+
+def filled(request: Any, known: dict[str, Any]) -> dict[str, Any]:
+    """Return what a data source or an ephemeral resource finds."""
+    value: dict[str, Any] = decoded(request.config) or {}
+    for name, attribute in known[request.type_name]["attributes"].items():
+        if value.get(name) is None and _computed(attribute):
+            found = invented(attribute["type"], name, "stub")
+            value[name] = NUMBER if name == "number" else found
+    return value
+
+
+def opened(request: Any, _: Any) -> bytes:
+    """Open an ephemeral resource; what asks for it has the fields of what asks for data."""
+    return nested_field(3, encoded(filled(request, EPHEMERAL)).SerializeToString())
+
+
+def nothing(_request: Any, _: Any) -> bytes:
+    """Answer with an empty message."""
+    return b""
+
+
+def handlers() -> Iterable[tuple[str, Any]]:
+    answers: dict[str, Callable[[Any, Any], bytes]] = {
+        "ValidateEphemeralResourceConfig": nothing,
+        "OpenEphemeralResource": opened,
+        "CloseEphemeralResource": nothing,
+    }
+    for name, answer in answers.items():
+        yield (
+            name,
+            grpc.unary_unary_rpc_method_handler(
+                answer, pb.ReadDataSource.Request.FromString, bytes
+            ),
+        )
+
+
+def add_to_server(servicer: Any, server: Any) -> None:
+    plain_add(servicer, server)
+    more = grpc.method_handlers_generic_handler("tfplugin6.Provider", dict(handlers()))
+    server.add_generic_rpc_handlers((more,))
 
 
 class Application:
@@ -215,6 +281,9 @@ class Application:
         return ADDRESS
 
 
+plain_add = rpc.add_ProviderServicer_to_server
+
 if __name__ == "__main__":
     tf.provider.ProviderServicer = Servicer
+    rpc.add_ProviderServicer_to_server = add_to_server
     tf.runner.run_provider(Application())

@@ -1,39 +1,27 @@
 """Cloud Run's Terraform, against the google provider's real schema and the service's real API."""
 
 import json
-import os
-import re
 import shutil
 import subprocess
-import sys
 import warnings
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Render, once
-from google_schema import extract, save
+from google_terraform import (
+    NO_TERRAFORM,
+    Plans,
+    Terraform,
+    as_api,
+    command,
+    google_mirror,
+    initialise,
+    planner,
+)
 
-WHEEL = "cdktn-provider-google==21.1.0"
-VERSION = "8.7.0"
-PROVIDER = Path(__file__).with_name("google_provider.py")
 GIVEN = {"project": "stub-project", "environment": "staging", "github_repository_id": "123456"}
-Plan = dict[str, dict[str, Any]]
-Plans = Callable[..., Plan]
-Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
 
-pytestmark = [
-    pytest.mark.skipif(
-        shutil.which("terraform") is None, reason="TERRAFORM IS NOT INSTALLED: nothing was planned"
-    ),
-]
-
-
-def named(folder: Path, kind: str) -> set[str]:
-    text = "".join(path.read_text() for path in folder.glob("*.tf"))
-    return set(re.findall(rf'(?m)^{kind} "(\w+)"', text))
+pytestmark = NO_TERRAFORM
 
 
 @pytest.fixture(scope="session")
@@ -42,25 +30,8 @@ def module(render: Render) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mirror(module: Path, shared: Path) -> Path:
-    """A folder of providers in which google's is the stand-in."""
-
-    def build(target: Path) -> None:
-        target.mkdir()
-        words = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(target), WHEEL]
-        subprocess.run([sys.executable, *words], check=True, capture_output=True)
-        schema = extract(
-            next(target.glob("*.whl")), named(module, "resource"), named(module, "data")
-        )
-        assert schema["version"] == VERSION
-        save(schema, target / "schema.json")
-        where = target / f"registry.terraform.io/hashicorp/google/{VERSION}/linux_amd64"
-        where.mkdir(parents=True)
-        started = where / f"terraform-provider-google_v{VERSION}"
-        started.write_text(f"#!/bin/sh\nexec {sys.executable} {PROVIDER}\n")
-        started.chmod(0o755)
-
-    return once(shared / "providers", build)
+def mirror(render: Render, shared: Path) -> Path:
+    return google_mirror(render, shared)
 
 
 @pytest.fixture(scope="session")
@@ -69,55 +40,23 @@ def initialised(module: Path, mirror: Path, shared: Path) -> Path:
 
     def build(target: Path) -> None:
         shutil.copytree(module, target)
-        (target / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
-        place = f'provider_installation {{\n  filesystem_mirror {{ path = "{mirror}" }}\n}}\n'
-        (target / "terraform.rc").write_text(place)
-        command(target, mirror)("init", "-input=false", "-no-color")
+        initialise(target, mirror)
 
     return once(shared / "terraform", build)
 
 
-def command(folder: Path, mirror: Path) -> Terraform:
-    """Return a function that runs Terraform in a folder."""
-    variables = {
-        **os.environ,
-        **{f"TF_VAR_{name}": value for name, value in GIVEN.items()},
-        "TF_CLI_CONFIG_FILE": str(folder / "terraform.rc"),
-        "TF_IN_AUTOMATION": "1",
-        "PROVIDER_SCHEMA": str(mirror / "schema.json"),
-    }
-
-    def run(*words: str, check: bool = True, **more: str) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            ["terraform", *words], cwd=folder, env={**variables, **more},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if check:
-            assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    return run
-
-
 @pytest.fixture
-def terraform(initialised: Path, mirror: Path, tmp_path: Path) -> Terraform:
+def terraform(initialised: Path, tmp_path: Path) -> Terraform:
     """A function that runs Terraform in a copy of the module, to be changed."""
-    return command(Path(shutil.copytree(initialised, tmp_path / "terraform")), mirror)
+    folder = Path(shutil.copytree(initialised, tmp_path / "terraform"))
+    return command(folder, **GIVEN)
 
 
 @pytest.fixture(scope="session")
-def plans(initialised: Path, mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Plans:
+def plans(initialised: Path, tmp_path_factory: pytest.TempPathFactory) -> Plans:
     """A function from variables to what is planned for each resource, by address."""
-    run = command(Path(shutil.copytree(initialised, tmp_path_factory.mktemp("plan") / "t")), mirror)
-
-    @cache
-    def planned(**variables: str) -> Plan:
-        given = {f"TF_VAR_{name}": value for name, value in variables.items()}
-        run("plan", "-input=false", "-out=plan.bin", **given)
-        root = json.loads(run("show", "-json", "plan.bin").stdout)["planned_values"]
-        return {each["address"]: each["values"] for each in root["root_module"]["resources"]}
-
-    return planned
+    folder = Path(shutil.copytree(initialised, tmp_path_factory.mktemp("plan") / "t"))
+    return planner(command(folder, **GIVEN))
 
 
 def test_whole_module_applies_and_is_destroyed(terraform: Terraform) -> None:
@@ -186,28 +125,6 @@ def test_service_fits_the_api(plans: Plans) -> None:
         json_format.ParseDict(
             {"template": {"concurrency": 40}}, run_v2.Service.pb(run_v2.Service())
         )
-
-
-def as_api(value: Any, message: Any) -> Any:
-    """Turn Terraform's values into the API's: a block that comes once is no list there."""
-    fields = {field.name: field for field in message.fields}
-    result = {}
-    for name, each in value.items():
-        if each in (None, [], {}, ""):
-            continue
-        field = fields.get(name)
-        if field is None or field.message_type is None or is_map(field):
-            result[name] = each
-        elif isinstance(each, list):
-            inner = [as_api(item, field.message_type) for item in each]
-            result[name] = inner if field.label == field.LABEL_REPEATED else inner[0]
-        else:
-            result[name] = each
-    return result
-
-
-def is_map(field: Any) -> bool:
-    return bool(field.message_type.GetOptions().map_entry)
 
 
 def test_nobody_has_more_rights_than_it_needs(plans: Plans) -> None:

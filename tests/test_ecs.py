@@ -1,23 +1,26 @@
 """ECS's Terraform: its own policies, then the whole stack applied to moto and destroyed."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pytest
-from registries import free_port
+from aws_terraform import (
+    NO_TERRAFORM,
+    Terraform,
+    ask_moto,
+    aws_cli,
+    command,
+    initialise,
+    listed,
+    moto,
+    statements,
+)
 
 OVERLAY = Path(__file__).parents[1] / "template" / "{{ ecs }}"
-MIRROR = "registry.terraform.io/hashicorp/aws"
-SERVER = Path(__file__).with_name("aws_server.py")
 GIVEN = {
     "environment": "staging",
     "github_repository": "acme/app",
@@ -27,12 +30,6 @@ GIVEN = {
     "alert_email": "team@example.org",
     "secrets": '["API_KEYS"]',
 }
-AWS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_REGION": "eu-west-1",
-    "AWS_DEFAULT_REGION": "eu-west-1",  # what the first version of aws reads
-}
 # Actions that are allowed on all resources, because they know none to be limited to.
 WITHOUT_RESOURCE = {
     "cloudwatch:GetMetricStatistics",
@@ -41,29 +38,8 @@ WITHOUT_RESOURCE = {
     "ecs:RegisterTaskDefinition",
     "elasticloadbalancing:DescribeListeners",
 }
-Terraform = Callable[..., "subprocess.CompletedProcess[str]"]
 
-
-def find_mirror() -> Path | None:
-    """Return a folder that holds the real provider, which no test downloads.
-
-    TF_PLUGIN_MIRROR names it; otherwise the places where systems put such folders are searched.
-    """
-    named = os.environ.get("TF_PLUGIN_MIRROR")
-    places = (
-        [Path(named)] if named else [*Path("/").glob("opt/*"), *Path("/").glob("usr/share/*/*")]
-    )
-    return next((place for place in places if (place / MIRROR).is_dir()), None)
-
-
-pytestmark = [
-    pytest.mark.executed,
-    pytest.mark.xdist_group("ecs"),
-    pytest.mark.skipif(
-        shutil.which("terraform") is None or find_mirror() is None,
-        reason="NO TERRAFORM, OR NO AWS PROVIDER IN TF_PLUGIN_MIRROR: ECS was not applied",
-    ),
-]
+pytestmark = [pytest.mark.executed, pytest.mark.xdist_group("ecs"), NO_TERRAFORM]
 
 
 @pytest.fixture(scope="module")
@@ -77,71 +53,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = environment.from_string(variables.read_text()).render(package_name="app")
     (target / "variables.tf").write_text(text + "\n")
     variables.unlink()
-    (target / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
-    (target / "terraform.rc").write_text(
-        f'provider_installation {{\n  filesystem_mirror {{ path = "{find_mirror()}" }}\n}}\n'
-    )
-    command(target)("init", "-input=false")
+    initialise(target)
     return target
-
-
-def command(folder: Path, **more: str) -> Terraform:
-    variables = {
-        **os.environ, **AWS, **more,
-        **{f"TF_VAR_{name}": value for name, value in GIVEN.items()},
-        "TF_CLI_CONFIG_FILE": str(folder / "terraform.rc"),
-        "TF_IN_AUTOMATION": "1",
-    }  # fmt: skip
-
-    def run(*words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            ["terraform", *words, *([] if words[0] == "fmt" else ["-no-color"])],
-            cwd=folder, env=variables, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if check:
-            assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    return run
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of moto, with what it lacks."""
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, SERVER, str(port)],
-        env={**os.environ, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()  # noqa: S310
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "moto did not start"
-                time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+    with moto() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def stack(folder: Path, address: str) -> Terraform:
     """Terraform in a stack that is applied, by the provider's own endpoint seam."""
-    (folder / "moto_override.tf").write_text(
-        'provider "aws" {\n'
-        "  skip_credentials_validation = true\n"
-        "  skip_region_validation      = true\n"
-        "  s3_use_path_style           = true\n"
-        "  max_retries                 = 1\n"
-        "}\n"
-    )
-    terraform = command(folder, AWS_ENDPOINT_URL=address)
+    ask_moto(folder)
+    terraform = command(folder, GIVEN, AWS_ENDPOINT_URL=address)
     terraform("apply", "-auto-approve", "-input=false")
     return terraform
 
@@ -149,41 +76,18 @@ def stack(folder: Path, address: str) -> Terraform:
 @pytest.fixture(scope="module")
 def aws(address: str) -> Callable[..., Any]:
     """A function that runs aws against moto."""
-
-    def run(*words: str) -> Any:
-        done = subprocess.run(
-            [Path(sys.executable).with_name("aws"), *words, "--output=json"],
-            env={**os.environ, **AWS, "AWS_ENDPOINT_URL": address},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return json.loads(done.stdout or "null")
-
-    return run
+    return aws_cli(address)
 
 
 def test_format_is_terraforms(folder: Path) -> None:
-    done = command(folder)("fmt", "-check", "-diff", "-recursive", check=False)
+    done = command(folder, GIVEN)("fmt", "-check", "-diff", "-recursive", check=False)
     assert done.returncode == 0, done.stdout
 
 
 def test_policies_hold(folder: Path) -> None:
-    terraform = command(folder)
+    terraform = command(folder, GIVEN)
     terraform("validate")
     assert "0 failed" in terraform("test").stdout
-
-
-def statements(state: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the statements of all policies of roles, with the address of each."""
-    found = []
-    for resource in state["values"]["root_module"]["resources"]:
-        if resource["type"] == "aws_iam_role_policy":
-            policy = json.loads(resource["values"]["policy"])
-            found += [(resource["address"], each) for each in listed(policy["Statement"])]
-    return found
-
-
-def listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def test_rights_are_on_resources(stack: Terraform) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import containers
 import pytest
+import yaml
 from conftest import Render, git, project_environment
 from containers import Bench, Docker
 from matrix import CHOICES
@@ -72,6 +73,20 @@ def test_dockerfile_lints(cloud: str, render: Render) -> None:
         [BIN / "hadolint", "--no-color", dockerfile], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_recipe_of_the_tracking_server_lints(cloud: str, render: Render) -> None:
+    """What compose.yaml builds, with what the cloud adds; `make mlflow-image` joins them."""
+    described = render(cloud=cloud, tracking="server") / "deploy" / "mlflow"
+    services = yaml.safe_load((described / "compose.yaml").read_text())["services"]
+    inline = services["server"]["build"]["dockerfile_inline"]
+    recipe = f"{inline}\n{(described / 'cloud.Dockerfile').read_text()}"
+    done = subprocess.run(
+        [BIN / "hadolint", "--no-color", "--failure-threshold=warning", "-"],
+        input=recipe, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 executed = [pytest.mark.executed, pytest.mark.xdist_group("image")]
