@@ -172,11 +172,11 @@ def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
     They are the last hundredth, or twentieth where a hundredth is too few rows to tell, and those
     further out count more.
     """
-    share = max(LAST, 2 * EXPECTED / min(rows.sum() for rows in days.windows))
+    least = 2 * EXPECTED / min(rows.sum() for rows in days.windows)
     for end, turned in (("smallest", 1), ("largest", -1)):
         inward = Days(days.counts[:, ::turned], days.current)
         inward = inward.grouped(statistics.pool(inward, EXPECTED, 0, ordered=True))
-        scores = statistics.tail_scores(inward, share)
+        scores = statistics.tail_scores(inward, LAST, least)
         outcome, old, new = statistics.share_test(inward, scores, ordered=True)
         if old <= TAIL:
             sentence = f"{old:.1%} → {new:.1%} of rows are among the {end} values"

@@ -247,7 +247,7 @@ def share_test(
     (old, n), (new, m) = ((rows[scores > 0].sum(), rows.sum()) for rows in days.windows)
     if old + new > (n + m) / 2:
         scores = np.where(scores > 0, 0.0, 1.0)
-    a, b = (rows @ scores for rows in days.windows)
+    a, b = (float(rows @ scores) for rows in days.windows)
     if a + b == 0:
         return Outcome(0.0, 1.0), float(old / n), float(new / m)
     factor, degrees = share_effect(days, scores, ordered=ordered)
@@ -257,14 +257,18 @@ def share_test(
     return Outcome(float(new / m - old / n), min(1.0, p)), float(old / n), float(new / m)
 
 
-def tail_scores(days: Days, share: float) -> Values:
+def tail_scores(days: Days, share: float, least: float) -> Values:
     """Score the bins that hold the reference's first rows, the more the fewer lie further out.
 
-    One and the expected excess of an exponential tail, in units of its mean (Savage 1956); 0 where
-    more than the share of the rows lie further out.
+    One and the expected excess of an exponential tail, in units of its mean (Savage 1956), in the
+    bins that hold no more than a share of the rows, or in as many as hold the least; 0 in others.
     """
     held = days.windows[0].cumsum()
-    ends = np.minimum(held / held[np.searchsorted(held, share * held[-1] - 0.5)], 1)
+    last = max(
+        np.searchsorted(held, share * held[-1] + 1, "right") - 1,
+        np.searchsorted(held, least * held[-1] - 0.5),
+    )
+    ends = np.minimum(held / held[last], 1)
     widths = np.diff(ends, prepend=0)
     areas = np.diff(special.entr(ends) + ends, prepend=0)  # under 1 - log(x)
     scores: Values = np.divide(widths + areas, widths, out=np.zeros(len(ends)), where=widths > 0)

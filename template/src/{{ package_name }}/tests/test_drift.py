@@ -115,7 +115,7 @@ def test_scored_tails_are_not_taken_for_certain_too_often(reference: int, curren
     chances = rng.dirichlet([*inner, reference + 1 - inner.sum()], 4000)
     past = np.array([[*inner, reference - inner.sum()]], np.int64)
     windows = [Days.of(past, rng.multinomial(current, chance)[None]) for chance in chances]
-    scores = tail_scores(windows[0], 0.05)
+    scores = tail_scores(windows[0], 0.05, 0)
     p = np.array([share_test(days, scores)[0].p for days in windows])
     for level in (0.05, 0.01):
         assert (p <= level).mean() <= 1.2 * level
