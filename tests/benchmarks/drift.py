@@ -1,13 +1,14 @@
 """How often drift reports alarm without reason, and what they see: ours, Evidently, K-S and PSI.
 
-Usage: python tests/benchmarks/drift.py PROJECT RESULTS ours|peers|table [SEEDS] [SLOW_SEEDS]
+Usage: python tests/benchmarks/drift.py PROJECT RESULTS ours|peers|table [SEEDS] [SLOW_SEEDS] [CASE]
 
 PROJECT is a rendered project. Run this with an environment of its own that has the project's
 numpy, scipy, pydantic and pydantic-settings, and `evidently==0.7.23` with `pandas<3`, on which
 alone it imports. "ours" and "peers" judge the same data, SEEDS times (200) in each case, or
 SLOW_SEEDS times (10), ours where both windows have 50,000 rows and peers where one has, and append
 each decision to a file in the folder RESULTS; a run that was stopped goes on where it was, and
-scenarios that are new are added. "table" prints what is there.
+scenarios that are new are added. CASE is how the rows of a table begin to which a run is confined,
+such as "50,000 and 500,". "table" prints what is there.
 
 Every report has 30 columns, 15 numbers and 15 categories, five of them with missing values, over
 60 days of reference and 14 of the window. A false alarm is any alarm on data without drift. A
@@ -323,13 +324,13 @@ def peers(case: Case, seed: int, lacking: Sequence[str]) -> Decisions:
     }
 
 
-def measure(path: Path, decide: Decide, seeds: Callable[[Case], int]) -> None:
+def measure(path: Path, decide: Decide, chosen: str, seeds: Callable[[Case], int]) -> None:
     """Append the decisions that the file lacks, case by case."""
     done: dict[tuple[str, int], set[str]] = defaultdict(set)
     for label, seed, decisions in _read(path):
         done[label, seed].update(*decisions.values())
     with path.open("a", encoding="utf-8") as file:
-        for case in CASES:
+        for case in (case for case in CASES if case.label.startswith(chosen)):
             for seed in range(seeds(case)):
                 wanted = ["none", *case.scenarios]
                 lacking = [each for each in wanted if each not in done[case.label, seed]]
@@ -375,10 +376,10 @@ def _cell(decided: list[str]) -> str:
 
 def main() -> None:
     """Do what the command line says."""
-    if len(sys.argv) not in {4, 5, 6} or sys.argv[3] not in {"ours", "peers", "table"}:
+    if len(sys.argv) not in {4, 5, 6, 7} or sys.argv[3] not in {"ours", "peers", "table"}:
         raise SystemExit(__doc__)
     root, folder, what = Path(sys.argv[1]).resolve(), Path(sys.argv[2]), sys.argv[3]
-    given = [int(word) for word in sys.argv[4:]]
+    given, chosen = [int(word) for word in sys.argv[4:6]], "".join(sys.argv[6:])
     seeds, slow = (*given, *(200, 10)[len(given) :])
     folder.mkdir(parents=True, exist_ok=True)
     if what == "table":
@@ -386,10 +387,10 @@ def main() -> None:
         return
     if what == "peers":
         print(f"Evidently by column decides as its report: {agree()}", flush=True)
-        measure(folder / "peers.jsonl", peers,
+        measure(folder / "peers.jsonl", peers, chosen,
                 lambda case: slow if max(case.n, case.m) == SIZES[-1] else seeds)  # fmt: skip
     else:
-        measure(folder / "ours.jsonl", ours(root),
+        measure(folder / "ours.jsonl", ours(root), chosen,
                 lambda case: slow if min(case.n, case.m) == SIZES[-1] else seeds)  # fmt: skip
 
 

@@ -22,6 +22,7 @@ EXPECTED = 5  # rows that a bin must expect in each window to be told apart
 LEAST_SHARE = 0.08  # of the rows in a bin of numbers
 LEAST_CATEGORY = 0.01  # of the rows of a category's value
 ORDER = 4  # of the polynomials that a distribution is asked about
+LAST = 0.01  # of the rows at an end of the range: its tail, where that is enough to tell
 TAIL = 0.08  # where more rows than this are at an end of the range, it is no tail
 NEW_ROWS = 5
 TOLD = 5
@@ -83,11 +84,13 @@ def of_feature(pair: Pair, floors: Floors) -> Iterator[Finding]:
     days = pair.days()
     if days.both:
         yield _distribution(pair, days, "distribution", floors.distribution)
+        # Made even where no row is out of range or unlisted: how many checks there are, among which
+        # p-values are adjusted, is not for the window to choose.
         if pair.ordered:
-            yield from _range(pair, days, floors.range)
+            yield _range(pair, days, floors.range)
             yield from _tail(pair, days, floors.tail)
         else:
-            yield from _new_category(pair, days, floors.new_category)
+            yield _new_category(pair, days, floors.new_category)
 
 
 def of_prediction(pair: Pair, floors: Floors) -> Iterator[Finding]:
@@ -103,7 +106,7 @@ def _missingness(pair: Pair, floor: float) -> Iterator[Finding]:
     unusable = np.arange(days.counts.shape[1]) >= pair.reference.bins
     if not days.both or not days.counts[:, unusable].any():
         return
-    outcome, old, new = statistics.share_test(days, unusable)
+    outcome, old, new = statistics.share_test(days, unusable.astype(float))
     infinite = f", {pair.current.infinite:,} of them infinite" if pair.current.infinite else ""
     sentence = f"{old:.1%} → {new:.1%} of rows have no value{infinite}"
     yield pair.finding("missingness", outcome, (abs(new - old), floor), sentence)
@@ -147,57 +150,57 @@ def _median(edges: list[float], shares: NDArray[np.float64]) -> float:
     return edges[min(place, len(edges) - 1)]
 
 
-def _range(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
+def _range(pair: Pair, days: Days, floor: float) -> Finding:
     """Ask whether more rows lie beyond the reference's ends than a sample leaves beyond its own."""
     before, now = days.windows
     rows = float(now[0] + now[-1])
-    if rows:
-        # The reference has no row beyond its ends: how its days share the extremes must do.
-        extremes = np.isin(np.arange(len(now)), [0, 1, len(now) - 2, len(now) - 1])
-        by_days = statistics.share_effect(days, extremes, ordered=True)
-        old, new = pair.reference, pair.current
-        p = statistics.rate_test(rows, now.sum(), 1, before.sum(), by_days)
-        share = rows / float(now.sum())
-        ends = f"{old.smallest:.6g} to {old.largest:.6g} → {new.smallest:.6g} to {new.largest:.6g}"
-        sentence = f"{share:.2%} of rows are outside the reference's range; {ends}"
-        yield pair.finding("range", Outcome(rows, p), (share, floor), sentence)
+    # The reference has no row beyond its ends: how its days share the extremes must do.
+    held = before.cumsum() / before.sum()
+    extremes = (held <= 2 * LAST) | (held - before / before.sum() >= 1 - 2 * LAST)
+    by_days = statistics.share_effect(days, extremes.astype(float), ordered=True)
+    old, new = pair.reference, pair.current
+    p = statistics.rate_test(rows, now.sum(), 1, before.sum(), by_days)
+    share = rows / float(now.sum())
+    ends = f"{old.smallest:.6g} to {old.largest:.6g} → {new.smallest:.6g} to {new.largest:.6g}"
+    sentence = f"{share:.2%} of rows are outside the reference's range; {ends}"
+    return pair.finding("range", Outcome(rows, p), (share, floor), sentence)
 
 
 def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
     """Ask of each end whether more rows, or fewer, lie among the reference's last, or beyond.
 
-    They are the last hundredth, or twentieth where a hundredth is too few rows to tell.
+    They are the last hundredth, or twentieth where a hundredth is too few rows to tell, and those
+    further out count more.
     """
-    windows = days.windows
-    n, m = (rows.sum() for rows in windows)
+    least = 2 * EXPECTED / min(rows.sum() for rows in days.windows)
     for end, turned in (("smallest", 1), ("largest", -1)):
-        held = windows[0][::turned].cumsum() / n
-        places = (np.arange(len(held)) <= np.searchsorted(held, 2 * EXPECTED / min(n, m)))[::turned]
-        outcome, old, new = statistics.share_test(days, places, ordered=True)
+        inward = Days(days.counts[:, ::turned], days.current)
+        inward = inward.grouped(statistics.pool(inward, EXPECTED, 0, ordered=True))
+        scores = statistics.tail_scores(inward, LAST, least)
+        outcome, old, new = statistics.share_test(inward, scores, ordered=True)
         if old <= TAIL:
             sentence = f"{old:.1%} → {new:.1%} of rows are among the {end} values"
             yield pair.finding("tail", outcome, (abs(new - old), floor), sentence)
 
 
-def _new_category(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
+def _new_category(pair: Pair, days: Days, floor: float) -> Finding:
     """Ask whether more rows have unlisted values than the rare values of the reference announce.
 
     What a second sample adds is as frequent as what the first has seen once (Good 1953).
     """
     before, now = days.windows
     n, m, unlisted = before.sum(), now.sum(), float(now[-1])
-    if unlisted:
-        last = np.arange(len(now)) == len(now) - 1
-        rare = float(before[-1]) + pair.reference.once
-        by_days = statistics.share_effect(days, last)
-        effect = unlisted / m - rare / n if unlisted >= NEW_ROWS else 0.0
-        new = sorted(pair.current.new.items(), key=lambda item: (-item[1], item[0]))
-        names = ", ".join(f"{value} ({rows:,})" for value, rows in new[:TOLD])
-        more = f" and {len(new) - TOLD:,} more" if len(new) > TOLD else ""
-        outcome = Outcome(unlisted, statistics.rate_test(unlisted, m, rare, n, by_days))
-        told = f"{unlisted / m:.2%} of rows have values that the reference does not list: "
-        size = (max(float(effect), 0.0), floor)
-        yield pair.finding("new_category", outcome, size, told + names + more)
+    last = np.arange(len(now)) == len(now) - 1
+    rare = float(before[-1]) + pair.reference.once
+    by_days = statistics.share_effect(days, last.astype(float))
+    effect = unlisted / m - rare / n if unlisted >= NEW_ROWS else 0.0
+    new = sorted(pair.current.new.items(), key=lambda item: (-item[1], item[0]))
+    names = "".join(f", {value} ({rows:,})" for value, rows in new[:TOLD])
+    more = f" and {len(new) - TOLD:,} more" if len(new) > TOLD else ""
+    outcome = Outcome(unlisted, statistics.rate_test(unlisted, m, rare, n, by_days))
+    told = f"{unlisted / m:.2%} of rows have values that the reference does not list"
+    size = (max(float(effect), 0.0), floor)
+    return pair.finding("new_category", outcome, size, told + names.replace(",", ":", 1) + more)
 
 
 def of_dependence(reference: Profile, current: Profile, floor: float) -> Iterator[Finding]:

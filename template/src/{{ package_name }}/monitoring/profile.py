@@ -23,7 +23,7 @@ Columns = Mapping[str, NDArray[Any]]
 """Each feature's values: numbers as float64 with NaN, categories as objects with None."""
 
 KINDS: Mapping[str, Kind] = {column.name: column.kind for column in FEATURES}
-QUANTILES = (0.01, *np.arange(0.05, 0.96, 0.05).round(2).tolist(), 0.99)
+QUANTILES = (0.001, 0.005, 0.01, *np.arange(0.05, 0.96, 0.05).round(2), 0.99, 0.995, 0.999)
 FREQUENT = 0.05  # a value that this share of the rows has gets a bin to itself
 LISTED = 200  # values of a category that are told apart; the rarest others are counted together
 NAMED = 100  # values the reference has not seen that are remembered by name

@@ -14,6 +14,7 @@ Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
 ENOUGH_DAYS = 10
 ENDLESS = 1e9  # degrees of freedom of a variance that is known
+TINY = 1e-12
 SURE = 2.5  # standard errors
 FEWEST = 3  # degrees of freedom of one that a single day shows
 
@@ -124,7 +125,8 @@ def design_effects(days: Days, scores: Values) -> tuple[Values, Values]:
 def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int, Values]:
     """Return each question's intraclass correlation, its degrees of freedom and standard error.
 
-    The error is that of days of one size (Donner 1986).
+    The error is that of days of one size (Donner 1986). An estimate that chance would give where
+    rows are independent is shrunken, and one well above is not (nonnegative garrote: Breiman 1995).
     """
     size = days.counts.sum(axis=1)
     sums = days.counts @ scores
@@ -145,6 +147,8 @@ def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int, V
     within, between = np.maximum(within, 1e-9) / rest, between / freedom
     correlation = (between - within) / (between + (mean_size - 1) * within)
     correlation = np.clip(correlation, 0, 1)
+    chance = 2 / freedom / mean_size**2
+    correlation = np.maximum(correlation - chance / np.maximum(correlation, TINY), 0)
     error = (1 - correlation) * (1 / mean_size + correlation) * np.sqrt(2 / freedom)
     return correlation, freedom, error
 
@@ -157,7 +161,7 @@ def _days_alike(days: Days, scores: Values) -> Values:
     """
     size = days.counts.sum(axis=1)
     means = days.counts @ scores / size[:, None]
-    products, squares = np.zeros(scores.shape[1]), np.full(scores.shape[1], 1e-12)
+    products, squares = np.zeros(scores.shape[1]), np.full(scores.shape[1], TINY)
     for mine in (~days.current, days.current):
         if mine.any():
             weight = size[mine, None]
@@ -231,21 +235,44 @@ def rate_test(
 
 
 def share_test(
-    days: Days, places: NDArray[np.bool_], *, ordered: bool = False
+    days: Days, scores: Values, *, ordered: bool = False
 ) -> tuple[Outcome, float, float]:
-    """Test whether the share of rows in some bins differs; return it in both windows as well.
+    """Test whether the share of the rows that score differs; return it in both windows as well.
 
-    `rate_test` both ways, of the bins that hold less than half: the normal law is symmetric and the
+    `rate_test` both ways, of the rows that are less than half: the normal law is symmetric and the
     law of few rows is not, so that where the reference is much larger it took three times too many
-    for certain. Counts are scaled to a share's variance, which is less than a rate's.
+    for certain. Rows that score unlike count as so many of one score as vary as much (Fay and Feuer
+    1997). Counts are scaled to a share's variance, which is less than a rate's.
     """
-    (old, n), (new, m) = ((rows[places].sum(), rows.sum()) for rows in days.windows)
-    fewer = old + new <= (n + m) / 2
-    a, b = (old, new) if fewer else (n - old, m - new)
-    factor, degrees = share_effect(days, places, ordered=ordered)
-    effect = factor * (1 - (a + b) / (n + m)), degrees
+    (old, n), (new, m) = ((rows[scores > 0].sum(), rows.sum()) for rows in days.windows)
+    if old + new > (n + m) / 2:
+        scores = np.where(scores > 0, 0.0, 1.0)
+    a, b = (float(rows @ scores) for rows in days.windows)
+    if a + b == 0:
+        return Outcome(0.0, 1.0), float(old / n), float(new / m)
+    factor, degrees = share_effect(days, scores, ordered=ordered)
+    each = sum(rows @ scores**2 for rows in days.windows) / (a + b)
+    effect = factor * float(each - (a + b) / (n + m)), degrees
     p = 2 * min(rate_test(b, m, a, n, effect), rate_test(a, n, b, m, effect))
     return Outcome(float(new / m - old / n), min(1.0, p)), float(old / n), float(new / m)
+
+
+def tail_scores(days: Days, share: float, least: float) -> Values:
+    """Score the bins that hold the reference's first rows, the more the fewer lie further out.
+
+    One and the expected excess of an exponential tail, in units of its mean (Savage 1956), in the
+    bins that hold no more than a share of the rows, or in as many as hold the least; 0 in others.
+    """
+    held = days.windows[0].cumsum()
+    last = max(
+        np.searchsorted(held, share * held[-1] + 1, "right") - 1,
+        np.searchsorted(held, least * held[-1] - 0.5),
+    )
+    ends = np.minimum(held / held[last], 1)
+    widths = np.diff(ends, prepend=0)
+    areas = np.diff(special.entr(ends) + ends, prepend=0)  # under 1 - log(x)
+    scores: Values = np.divide(widths + areas, widths, out=np.zeros(len(ends)), where=widths > 0)
+    return scores
 
 
 def pool(days: Days, least: float, share: float, *, ordered: bool) -> NDArray[np.int64]:
@@ -287,17 +314,17 @@ def adjust(p_values: Values) -> Values:
     return adjusted
 
 
-def share_effect(
-    days: Days, places: NDArray[np.bool_], *, ordered: bool = False
-) -> tuple[float, float]:
-    """Return the design effect of the share of rows in some bins, and its degrees of freedom.
+def share_effect(days: Days, scores: Values, *, ordered: bool = False) -> tuple[float, float]:
+    """Return the design effect of the share of rows that score, and its degrees of freedom.
 
-    The few rows at an end show little of how days differ, so where bins have an order it is no
-    smaller than that of the ranks.
+    The few rows at an end show little of how days differ, so where bins have an order it is at
+    least half as far from 1 as that of the ranks. That is cautious: where days shift normal rows,
+    ranks are alike four times as much as being in the last twentieth, and more than in less.
     """
-    found = [design_effects(days, places[:, None].astype(np.float64))]
+    found = [design_effects(days, scores[:, None])]
     if ordered:
-        found.append(design_effects(days, days.ranks[:, None]))
+        by_ranks, freedom = design_effects(days, days.ranks[:, None])
+        found.append(((1 + by_ranks) / 2, freedom))
     factor, degrees = max(found, key=lambda effect: float(effect[0][0]))
     return float(factor[0]), float(degrees[0])
 

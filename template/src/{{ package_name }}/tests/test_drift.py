@@ -13,7 +13,7 @@ from ..monitoring.checks import Finding
 from ..monitoring.drift import compare, confirmed, insufficient, like_with_like
 from ..monitoring.performance import Labelled, judge, reasons
 from ..monitoring.profile import Metric, Profile, build, empty_like
-from ..monitoring.statistics import Days, share_test
+from ..monitoring.statistics import Days, share_test, tail_scores
 
 Values = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
@@ -103,9 +103,39 @@ def test_shares_of_few_rows_are_not_taken_for_certain_too_often(rate: float) -> 
     law = stats.binom.pmf(new, 500, rate)
     past = np.array([[50_000 * (1 - rate), 50_000 * rate]], np.int64)
     windows = (Days.of(past, np.array([[500 - k, k]])) for k in new)
-    p = np.array([share_test(days, np.array([False, True]))[0].p for days in windows])
+    p = np.array([share_test(days, np.array([0.0, 1.0]))[0].p for days in windows])
     for level in (0.05, 0.001, 0.0003):
         assert law[p <= level].sum() <= 1.1 * level
+
+
+@pytest.mark.parametrize(("reference", "current"), [(5000, 5000), (50_000, 500), (500, 50_000)])
+def test_scored_tails_are_not_taken_for_certain_too_often(reference: int, current: int) -> None:
+    rng = np.random.default_rng(0)
+    inner = np.array([5, 20, 75, 400]) * reference // 500
+    chances = rng.dirichlet([*inner, reference + 1 - inner.sum()], 4000)
+    past = np.array([[*inner, reference - inner.sum()]], np.int64)
+    windows = [Days.of(past, rng.multinomial(current, chance)[None]) for chance in chances]
+    scores = tail_scores(windows[0], 0.05, 0)
+    p = np.array([share_test(days, scores)[0].p for days in windows])
+    for level in (0.05, 0.01):
+        assert (p <= level).mean() <= 1.2 * level
+
+
+def test_a_few_rows_ten_times_too_large_are_seen() -> None:
+    rng = np.random.default_rng(0)
+    before, now = np.exp(rng.normal(size=(2, 5000)))
+    now *= np.where(rng.random(5000) < 0.02, 10, 1)
+    reference = build({"size": before}, times=days(5000, 60), kinds={"size": "number"})
+    current = empty_like(reference).add({"size": now}, times=days(5000, 14))
+    found = compare(reference, current, CONFIG)
+    assert min(f.p for f in found if f.check == "tail") < 1e-5
+
+
+def test_the_window_does_not_choose_how_many_checks_there_are() -> None:
+    def odd(data: Columns) -> None:
+        data["place"][:30], data["size"][:30] = "moon", 9999
+
+    assert len(compare(REFERENCE, window(), CONFIG)) == len(compare(REFERENCE, window(odd), CONFIG))
 
 
 def test_a_change_too_small_to_matter_is_certain_and_raises_no_alarm() -> None:
