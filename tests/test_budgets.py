@@ -15,7 +15,7 @@ from test_renders import paths, texts
 ALLOWED = {
     "the spine, from data to a served prediction": (60, 2_500),
     "promotion: gates, lock, journal, rollback, model card, CI": (10, 1_800),
-    "drift: profiles, statistics, performance": (8, 970),
+    "drift: profiles, statistics, performance": (8, 1_010),
     "export: one serving format, ONNX, checked against the model": (6, 420),
     "serving: sources, batches, reload, workers, limits, metrics, protocol v2": (12, 1_350),
     "updates: make update, its workflow, hooks and other places for what is the user's": (8, 155),

@@ -248,10 +248,8 @@ def share_test(
     if old + new > (n + m) / 2:
         scores = np.where(scores > 0, 0.0, 1.0)
     a, b = (float(rows @ scores) for rows in days.windows)
-    if a + b == 0:
-        return Outcome(0.0, 1.0), float(old / n), float(new / m)
     factor, degrees = share_effect(days, scores, ordered=ordered)
-    each = sum(rows @ scores**2 for rows in days.windows) / (a + b)
+    each = sum(rows @ scores**2 for rows in days.windows) / max(a + b, TINY)
     effect = factor * float(each - (a + b) / (n + m)), degrees
     p = 2 * min(rate_test(b, m, a, n, effect), rate_test(a, n, b, m, effect))
     return Outcome(float(new / m - old / n), min(1.0, p)), float(old / n), float(new / m)
@@ -264,10 +262,8 @@ def tail_scores(days: Days, share: float, least: float) -> Values:
     bins that hold no more than a share of the rows, or in as many as hold the least; 0 in others.
     """
     held = days.windows[0].cumsum()
-    last = max(
-        np.searchsorted(held, share * held[-1] + 1, "right") - 1,
-        np.searchsorted(held, least * held[-1] - 0.5),
-    )
+    most, fewest = share * held[-1] + 1, least * held[-1] - 0.5
+    last = max(np.searchsorted(held, most, "right") - 1, np.searchsorted(held, fewest))
     ends = np.minimum(held / held[last], 1)
     widths = np.diff(ends, prepend=0)
     areas = np.diff(special.entr(ends) + ends, prepend=0)  # under 1 - log(x)
