@@ -2,7 +2,10 @@
 
 import os
 
-LOGIN = "Export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of one who may"
+LOGIN = (
+    "Export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD of one who may, or a new "
+    "MLFLOW_TRACKING_TOKEN"
+)
 TAG_JOINT = "."  # between the words of a tag's name
 
 
