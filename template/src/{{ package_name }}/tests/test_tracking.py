@@ -75,10 +75,10 @@ def test_a_password_in_the_address_is_never_shown(
 
 
 def test_what_accompanies_runs_lies_in_their_folder_where_they_have_one() -> None:
-    named = {"model_name": "a.b.c", "mlflow_experiment_name": "/Shared/flights/runs"}
-    assert tracking.beside_runs(Settings(**named), "journal") == "/Shared/flights/a.b.c-journal"
-    named["mlflow_experiment_name"] = "team/runs"  # a name that only looks like a path
-    assert tracking.beside_runs(Settings(**named), "journal") == "a.b.c-journal"
+    foldered = Settings(model_name="a.b.c", mlflow_experiment_name="/Shared/flights/runs")
+    assert tracking.beside_runs(foldered, "journal") == "/Shared/flights/a.b.c-journal"
+    named = Settings(model_name="a.b.c", mlflow_experiment_name="team/runs")
+    assert tracking.beside_runs(named, "journal") == "a.b.c-journal"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def test_absence_of_a_model_is_read_and_not_inferred(world: World) -> None:
     class BehindAProxy:
         def get_registered_model(self, _name: str) -> Any:
             said = "API request to endpoint /get failed with error code 404 != 200"
-            raise RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": said})
+            told = {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": said}
+            raise RestException(told)  # type: ignore[no-untyped-call]
 
     with pytest.raises(MlflowException):
         registry.aliases(BehindAProxy(), world.store.model)  # type: ignore[arg-type]

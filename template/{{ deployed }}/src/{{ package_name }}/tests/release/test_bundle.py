@@ -33,7 +33,8 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 
     def get(_name: str, number: str) -> SimpleNamespace:
         if number not in {"1", "2"}:
-            raise RestException({"error_code": "RESOURCE_DOES_NOT_EXIST"})
+            told = {"error_code": "RESOURCE_DOES_NOT_EXIST"}
+            raise RestException(told)  # type: ignore[no-untyped-call]
         return versions[int(number) - 1]
 
     client = SimpleNamespace(get_model_version=get)
