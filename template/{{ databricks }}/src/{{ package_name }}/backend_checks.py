@@ -4,7 +4,8 @@ from collections.abc import Callable
 from functools import cache
 
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import DatabricksError, NotFound, ResourceDoesNotExist
+from databricks.sdk.errors import NotFound, ResourceDoesNotExist
+from databricks.sdk.errors.base import DatabricksError
 
 from . import backend
 from .errors import RegistryError
