@@ -9,9 +9,9 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,6 @@ class Project:
     variables: dict[str, str]
     service: Any
     login: dict[str, str]
-    model: str
-    said: dict[str, str] = field(default_factory=dict)
 
     def run(self, *words: str, **changed: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -92,7 +90,7 @@ def databricks(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iter
         mlflow_server(folder, variables) as server,
         workspace(server) as space,
     ):
-        yield Project(path, variables, space, space.login(), "main.ml.flights")
+        yield Project(path, variables, space, space.login())
     shutil.rmtree(folder)
 
 
@@ -110,7 +108,7 @@ def sagemaker(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Itera
         bucket.create_bucket(Bucket=sagemaker_server.BUCKET)
         server = stack.enter_context(mlflow_server(folder, variables))
         played = stack.enter_context(sagemaker_server.tracking_server(server))
-        yield Project(path, variables, played, played.login(store), "flight_delays")
+        yield Project(path, variables, played, played.login(store))
     shutil.rmtree(folder)
 
 
@@ -263,7 +261,10 @@ def test_what_sagemaker_is_asked(sagemaker: Project) -> None:
 
 def test_doctor_says_what_sagemaker_lacks(sagemaker: Project) -> None:
     server: Server = sagemaker.service
-    doctor: Callable[..., str] = lambda **changed: sagemaker.run("make", "doctor", **changed).stdout  # noqa: E731
+
+    def doctor(**changed: str) -> str:
+        return sagemaker.run("make", "doctor", **changed).stdout
+
     assert "nothing to fix" in doctor()
     assert "export MLFLOW_TRACKING_URI=arn:aws" in doctor(MLFLOW_TRACKING_URI="")
     assert "is no ARN of a tracking server" in doctor(MLFLOW_TRACKING_URI="arn:aws:s3:::team")
