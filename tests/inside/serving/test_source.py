@@ -145,7 +145,8 @@ def test_a_version_that_is_not_there_is_told(registry: Registry, message: Messag
     wanted = settings(registry.uri, model_stage="nobody")
     assert "has no nobody version yet" in message(lambda: source.resolve(wanted))
     registry.digest = ""
-    assert "has no bundle.sha256 tag" in message(lambda: source.resolve(settings(registry.uri)))
+    said = message(lambda: source.resolve(settings(registry.uri)))
+    assert f"has no {source.DIGEST_TAG} tag" in said
 
 
 def test_a_server_that_is_down_is_told_after_a_few_attempts(

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from .. import bundle, export, model_format, to_onnx
+from .. import bundle, export, model_format, registry, to_onnx
 from ..contract import CATEGORIES, FEATURES, NUMBERS, Column
 from ..errors import RegistryError
 from ..frames import model_frame, to_frame, to_instances
@@ -213,5 +213,5 @@ def test_the_registered_version_carries_its_bundle(trained: Project) -> None:
     version = trained.client.get_model_version(
         trained.version()["name"], trained.version()["version"]
     )
-    assert version.tags["bundle.runtime"] == "onnx"
-    assert len(version.tags["bundle.sha256"]) == 64
+    assert version.tags[registry.RUNTIME_TAG] == "onnx"
+    assert len(version.tags[registry.BUNDLE_DIGEST_TAG]) == 64
