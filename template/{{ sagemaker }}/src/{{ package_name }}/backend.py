@@ -1,5 +1,6 @@
 """What is particular to where this project records: SageMaker, or a file while trying."""
 
+import logging
 import re
 from importlib import import_module
 
@@ -19,6 +20,8 @@ def prepare(uri: str, _retries: int) -> None:
         It is no ARN of a tracking server or app, or nobody is signed in to AWS.
     """
     if not uri.startswith("arn:"):
+        # The plugin looks for an ARN in every address, and MLflow warns that it found none.
+        logging.getLogger("mlflow.tracking.request_header.registry").setLevel(logging.ERROR)
         return
     if not re.fullmatch(ARN, uri):
         raise RegistryError(
