@@ -1,8 +1,10 @@
-"""Terraform over one environment's own state; which names it is given is the cloud's to say."""
+"""Terraform over a state of its own; which names it is given is the cloud's to say."""
 
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from ..errors import ProjectError
 from ..release.command import run_json
@@ -35,7 +37,7 @@ def among(kind: str, names: Iterable[str], environment: str) -> list[str]:
 
 
 def run(environment: str, backend: Sequence[str], given: Sequence[str], words: list[str]) -> None:
-    """Initialise the environment's state and run a command on it, with its .tfvars if any.
+    """Run a command on an environment's state, with its .tfvars if any.
 
     Raises
     ------
@@ -44,17 +46,47 @@ def run(environment: str, backend: Sequence[str], given: Sequence[str], words: l
     """
     settings = FOLDER / f"{environment}.tfvars"
     file = [f"-var-file={settings.name}"] if settings.is_file() else []
-    _run("init", "-reconfigure", "-input=false", *(f"-backend-config={each}" for each in backend))
-    _run(words[0], *(f"-var={each}" for each in given), *file, *words[1:])
+    run_in(FOLDER, backend, given, [words[0], *file, *words[1:]])
+
+
+def run_in(
+    folder: Path, backend: Sequence[str], given: Sequence[str], words: Sequence[str]
+) -> None:
+    """Initialise a folder's state and run a command on it.
+
+    Raises
+    ------
+    TerraformFailedError
+        It failed.
+    """
+    initialise(folder, backend)
+    _call(folder, words[0], *(f"-var={each}" for each in given), *words[1:])
+
+
+def initialise(folder: Path, backend: Sequence[str]) -> None:
+    """Let Terraform use a folder's state.
+
+    Raises
+    ------
+    TerraformFailedError
+        It failed.
+    """
+    configured = (f"-backend-config={each}" for each in backend)
+    _call(folder, "init", "-reconfigure", "-input=false", *configured)
 
 
 def outputs() -> dict[str, dict[str, str]]:
     """Return the outputs that hold variables."""
-    found = run_json(["terraform", f"-chdir={FOLDER}", "output", "-json"])
-    return {key: each["value"] for key, each in found.items() if key.endswith("variables")}
+    return {key: each for key, each in printed(FOLDER).items() if key.endswith("variables")}
 
 
-def _run(*words: str) -> None:
-    done = subprocess.run(["terraform", f"-chdir={FOLDER}", *words], check=False)
+def printed(folder: Path) -> dict[str, Any]:
+    """Return what Terraform printed of what it made."""
+    found = run_json(["terraform", f"-chdir={folder}", "output", "-json"])
+    return {name: each["value"] for name, each in found.items()}
+
+
+def _call(folder: Path, *words: str) -> None:
+    done = subprocess.run(["terraform", f"-chdir={folder}", *words], check=False)
     if done.returncode:
         raise TerraformFailedError(f"terraform {words[0]} failed with {done.returncode}")

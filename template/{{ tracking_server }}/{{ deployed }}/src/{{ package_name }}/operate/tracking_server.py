@@ -4,11 +4,9 @@ It has a state of its own, because it outlives any environment of the service an
 """
 
 import argparse
-import subprocess
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
 
 import yaml
 
@@ -18,45 +16,12 @@ from ..release.command import run, run_json
 from ..release.interface import CloudError
 from ..release.variables import variable
 from ..settings import ROOT
-from . import tracking_place
+from . import terraform, tracking_place
 from .place import Place
-from .terraform import TerraformFailedError
 
 NAME = "mlflow"  # where environments of the service are called staging and production
 DESCRIBED = ROOT / "deploy" / "mlflow"
 FOLDER = DESCRIBED / "terraform"
-
-
-def terraform(*words: str) -> None:
-    """Run Terraform in the server's folder.
-
-    Raises
-    ------
-    TerraformFailedError
-        It failed.
-    """
-    done = subprocess.run(["terraform", f"-chdir={FOLDER}", *words], check=False)
-    if done.returncode:
-        raise TerraformFailedError(f"terraform {words[0]} failed with {done.returncode}")
-
-
-def initialise(place: Place) -> None:
-    """Let Terraform use the server's state."""
-    backend = (f"-backend-config={each}" for each in tracking_place.backend(place))
-    terraform("init", "-reconfigure", "-input=false", *backend)
-
-
-def on_its_state(place: Place, *words: str) -> None:
-    """Run a command that compares or changes; it reads terraform.tfvars itself."""
-    initialise(place)
-    given = (f"-var={each}" for each in tracking_place.given(place))
-    terraform(words[0], *given, *words[1:])
-
-
-def outputs() -> dict[str, Any]:
-    """Return what Terraform printed of what it made."""
-    found = run_json(["terraform", f"-chdir={FOLDER}", "output", "-json"])
-    return {name: each["value"] for name, each in found.items()}
 
 
 def recipe(mlflow: str) -> str:
@@ -67,20 +32,26 @@ def recipe(mlflow: str) -> str:
     return f"{inline.replace('${MLFLOW_VERSION}', mlflow)}\n{more}"
 
 
+def _on_its_state(place: Place, *words: str) -> None:
+    """Run a command that compares or changes; it reads terraform.tfvars itself."""
+    backend, given = tracking_place.backend(place), tracking_place.given(place)
+    terraform.run_in(FOLDER, backend, given, words)
+
+
 def _plan(place: Place, words: Sequence[str]) -> None:
     """Say what Terraform would change."""
-    on_its_state(place, "plan", "-lock=false", *words)
+    _on_its_state(place, "plan", "-lock=false", *words)
 
 
 def _apply(place: Place, words: Sequence[str]) -> None:
     """Let Terraform change what is different, after it has asked."""
-    on_its_state(place, "apply", *words)
+    _on_its_state(place, "apply", *words)
 
 
 def _image(place: Place, _words: Sequence[str]) -> None:
     """Build the server's image, push it, and print its name for terraform.tfvars."""
-    initialise(place)
-    repository = outputs().get("image_repository")
+    terraform.initialise(FOLDER, tracking_place.backend(place))
+    repository = terraform.printed(FOLDER).get("image_repository")
     if repository is None:
         raise CloudError("there is no registry to push to yet; `make mlflow-apply` makes it")
     mlflow = variable("MLFLOW_VERSION", version("mlflow"))
@@ -95,8 +66,8 @@ def _image(place: Place, _words: Sequence[str]) -> None:
 
 def _upgrade(place: Place, words: Sequence[str]) -> None:
     """Bring the tables up to the version of the image that terraform.tfvars names."""
-    on_its_state(place, "apply", f"-target={tracking_place.UPGRADES}", *words)
-    tracking_place.upgrade(place, outputs()["upgrade"])
+    _on_its_state(place, "apply", f"-target={tracking_place.UPGRADES}", *words)
+    tracking_place.upgrade(place, terraform.printed(FOLDER)["upgrade"])
     print("\nThe tables are upgraded. Next: make mlflow-apply")
 
 
