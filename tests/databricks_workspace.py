@@ -11,12 +11,14 @@ import base64
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from urllib.parse import parse_qs
 
 from managed import Answer, Handler, Played, RefusedError, Request, listening
 
 CLIENT, SECRET = "service-principal", "of-the-principal"
 CATALOG = "/api/2.0/mlflow/unity-catalog/"
 FILES = ("/api/2.0/fs/files/", "/api/2.0/fs/directories/")
+GITHUB, JOB = "/github/token", "signed-by-github"  # where a job asks for its token
 SIGN_IN = "/oidc/v1/token"
 STORED = {"Content-Type": "application/octet-stream"}
 
@@ -48,15 +50,18 @@ class Workspace(Played):
         ends = {f"{kind}_endpoint": f"{oidc}/v1/{kind}" for kind in ("token", "authorization")}
         public: dict[str, Answer] = {
             "/": {},
+            GITHUB: {"value": JOB},
             "/.well-known/databricks-config": {"oidc_endpoint": oidc, "workspace_id": "42"},
             "/oidc/.well-known/oauth-authorization-server": ends,
         }
         return public.get(path)
 
-    def sign_in(self, headers: dict[str, str]) -> Answer:
-        """Give a token to a service principal (OAuth 2.0, client credentials)."""
-        told = base64.b64decode(headers["authorization"].removeprefix("Basic ")).decode()
-        if told != f"{CLIENT}:{SECRET}":
+    def sign_in(self, headers: dict[str, str], content: bytes) -> Answer:
+        """Give a token to a service principal, by its secret or by a job's token (RFC 8693)."""
+        given = {name: values[0] for name, values in parse_qs(content.decode()).items()}
+        job = given.get("subject_token") == JOB and given.get("client_id") == CLIENT
+        told = base64.b64decode(headers.get("authorization", "").removeprefix("Basic ")).decode()
+        if not job and told != f"{CLIENT}:{SECRET}":
             raise RefusedError(401, "invalid_client", "Client authentication failed")  # RFC 6749
         self.tokens.add(token := f"token-{len(self.tokens)}")
         return {"access_token": token, "token_type": "Bearer", "expires_in": 3600}
@@ -225,7 +230,9 @@ class OfWorkspace(Handler):
         space, path = self.played, request.path
         told = space.known_to_all(path)
         if told is not None or path == SIGN_IN:
-            return self.say(200, space.sign_in(request.headers) if told is None else told)
+            return self.say(
+                200, space.sign_in(request.headers, request.content) if told is None else told
+            )
         space.let_in(request.headers)
         if path.startswith(CATALOG):
             given = {**request.query, **request.body}

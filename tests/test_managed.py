@@ -224,6 +224,23 @@ def test_a_workspace_that_is_away_or_refuses_is_one_sentence(databricks: Project
     assert "does not answer" in databricks.refused(*serve, DATABRICKS_HOST="http://127.0.0.1:9")
 
 
+def test_a_job_signs_in_to_databricks_without_a_secret(databricks: Project) -> None:
+    """As a workflow does: by GitHub's token for an audience, which the workspace exchanges."""
+    space: Workspace = databricks.service
+    asked = len(space.requests)
+    job = {
+        "DATABRICKS_CLIENT_SECRET": "", "DATABRICKS_AUTH_TYPE": "github-oidc",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{space.address}{databricks_workspace.GITHUB}?api=1",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of-the-job",
+    }  # fmt: skip
+    databricks.done("make", "status", **job)
+    told = [r for r in space.requests[asked:] if r.path == databricks_workspace.GITHUB]
+    audience = f"{space.address}/oidc/v1/token"
+    assert {(r.headers["authorization"], r.query["audience"]) for r in told} == {
+        ("Bearer of-the-job", audience)
+    }
+
+
 def test_a_token_that_expires_during_a_run_loses_nothing(databricks: Project) -> None:
     """Half-way through registration; the second try registers one version."""
     space: Workspace = databricks.service

@@ -266,5 +266,11 @@ def _git(*words: str) -> str:
 
 
 def run_page(settings: Settings, experiment: str, run_id: str) -> str:
-    """Return where to look at a run, as well as that can be said."""
-    return backend.run_page(_shown(settings.mlflow_tracking_uri).rstrip("/"), experiment, run_id)
+    """Return where to look at a run, as well as that can be said.
+
+    On MLflow's own server that is a URL, and without a server one of that which `make ui` starts.
+    """
+    uri = _shown(settings.mlflow_tracking_uri).rstrip("/")
+    server = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+    own = f"{server}/#/experiments/{experiment}/runs/{run_id}"
+    return backend.run_page(uri, experiment, run_id) or own

@@ -38,7 +38,9 @@ def prepare(uri: str, retries: int) -> None:
     if host:
         _reach(host if "//" in host else f"https://{host}")
     try:
-        import_module("databricks.sdk.config").Config(profile=profile).authenticate()
+        # Naming no profile is not the same as naming none: that may rule out ways to sign in.
+        given = {"profile": profile} if profile else {}
+        import_module("databricks.sdk.config").Config(**given).authenticate()
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         said = f"signing in to {host or uri} failed: {reason.rstrip('.')}. {LOGIN}"
@@ -56,10 +58,9 @@ def _reach(host: str) -> None:
         raise RegistryError(said) from None
 
 
-def run_page(uri: str, experiment: str, run_id: str) -> str:
-    """Return a run's URL in the workspace, or on the server that `make ui` starts."""
+def run_page(uri: str, experiment: str, run_id: str) -> str | None:
+    """Return a run's URL in the workspace, or None: then MLflow's own server shows it."""
     if not uri.startswith("databricks"):
-        server = uri if uri.startswith("http") else "http://127.0.0.1:5000"
-        return f"{server}/#/experiments/{experiment}/runs/{run_id}"
+        return None
     workspace = os.environ.get("DATABRICKS_HOST", uri).rstrip("/")
     return f"{workspace}/ml/experiments/{experiment}/runs/{run_id}"

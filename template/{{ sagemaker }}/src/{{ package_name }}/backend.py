@@ -32,9 +32,8 @@ def prepare(uri: str, _retries: int) -> None:
         raise RegistryError(f"nobody is signed in to AWS, where {uri} is; {LOGIN}")
 
 
-def run_page(uri: str, experiment: str, run_id: str) -> str:
-    """Return a run's path below the page that `make ui` opens."""
-    if uri.startswith("arn:"):
-        return f"`make ui`, then #/experiments/{experiment}/runs/{run_id}"
-    server = uri if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/#/experiments/{experiment}/runs/{run_id}"
+def run_page(uri: str, experiment: str, run_id: str) -> str | None:
+    """Return a run's path below SageMaker's page, or None: then MLflow's own server shows it."""
+    if not uri.startswith("arn:"):
+        return None
+    return f"in SageMaker Studio, #/experiments/{experiment}/runs/{run_id}"

@@ -1,6 +1,7 @@
 """What SageMaker needs before it records runs and models: an ARN, a login, a server, a bucket."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import boto3
@@ -49,7 +50,7 @@ def _login(settings: Settings) -> str | None:
 
 
 def _server(settings: Settings) -> str | None:
-    told = _described(settings)
+    told = _described(settings.mlflow_tracking_uri)
     status = str(told.get("TrackingServerStatus") or told.get("Status"))
     if told.get("IsActive", "Active") == "Active" and status in READY:
         return None
@@ -59,7 +60,7 @@ def _server(settings: Settings) -> str | None:
 
 
 def _version(settings: Settings) -> str | None:
-    theirs = _described(settings).get("MlflowVersion")
+    theirs = _described(settings.mlflow_tracking_uri).get("MlflowVersion")
     if theirs is None or _numbers(theirs) >= _numbers(client_version):
         return None
     return (
@@ -73,15 +74,15 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _bucket(settings: Settings) -> str | None:
-    place = _described(settings).get("ArtifactStoreUri") or ""
+    place = _described(settings.mlflow_tracking_uri).get("ArtifactStoreUri") or ""
     bucket, _, prefix = str(place).removeprefix("s3://").partition("/")
     region = settings.mlflow_tracking_uri.split(":")[3]
     _asked("s3", region, "list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
     return None
 
 
-def _described(settings: Settings) -> Described:
-    arn = settings.mlflow_tracking_uri
+@cache
+def _described(arn: str) -> Described:
     kind, _, name = arn.split(":")[5].partition("/")
     region = arn.split(":")[3]
     if kind == "mlflow-app":

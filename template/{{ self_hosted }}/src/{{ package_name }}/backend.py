@@ -16,7 +16,6 @@ def prepare(_uri: str, _retries: int) -> None:
     os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 
 
-def run_page(uri: str, experiment: str, run_id: str) -> str:
-    """Return a run's URL on its server, or on the one that `make ui` starts."""
-    server = uri if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/#/experiments/{experiment}/runs/{run_id}"
+def run_page(_uri: str, _experiment: str, _run_id: str) -> str | None:
+    """Return None: MLflow's own server shows it."""
+    return None
