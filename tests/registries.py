@@ -17,9 +17,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,6 +32,38 @@ DEBIAN = Path("/usr/lib/postgresql")
 
 class NoPostgresError(Exception):
     """Postgres is not installed here."""
+
+
+@dataclass
+class Installed:
+    """An installed project in a folder that has room for what is run beside it."""
+
+    folder: Path
+    variables: dict[str, str]
+
+    @property
+    def path(self) -> Path:
+        """The project itself."""
+        return self.folder / "project"
+
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project."""
+        return subprocess.run(
+            words, cwd=self.path, env={**self.variables, **variables}, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+
+    def done(self, *words: str, **variables: str) -> str:
+        """Run a command that succeeds, and return what it printed."""
+        done = self.run(*words, **variables)
+        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-4000:]}\n{done.stderr}"
+        return done.stdout
+
+    def status(self, **login: str) -> dict[str, Any]:
+        """Return the versions, the stages, and where the journal disagrees with them."""
+        words = ("uv", "run", "--no-sync", "promote_model", "status", "--json")
+        found: dict[str, Any] = json.loads(self.done(*words, **login))
+        return found
 
 
 def postgres_commands() -> Path:

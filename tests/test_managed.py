@@ -23,7 +23,7 @@ from conftest import Render, project_environment
 from databricks_workspace import Workspace, workspace
 from managed import RefusedError
 from moto.server import ThreadedMotoServer
-from registries import mlflow_server
+from registries import Installed, mlflow_server
 from sagemaker_server import Server
 from test_executed import FLIGHT, Executed, running
 from test_registries import BETTER
@@ -34,25 +34,15 @@ pytestmark = [pytest.mark.executed, pytest.mark.xdist_group("managed")]
 
 
 @dataclass
-class Project:
-    """An installed project, the service it records to, and the login that reaches it."""
+class Project(Installed):
+    """With the service it records to, and the login that reaches it."""
 
-    path: Path
-    variables: dict[str, str]
     service: Any
     login: dict[str, str]
 
-    def run(self, *words: str, **changed: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            words, cwd=self.path, env={**self.variables, **self.login, **changed},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    def done(self, *words: str, **changed: str) -> str:
-        """Run a command that succeeds, and return what it printed."""
-        done = self.run(*words, **changed)
-        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-4000:]}\n{done.stderr}"
-        return done.stdout
+    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command with the login, but for what is given."""
+        return super().run(*words, **{**self.login, **variables})
 
     def refused(self, *words: str, **changed: str) -> str:
         """Run a command that fails with one sentence, and return that."""
@@ -62,42 +52,37 @@ class Project:
         (said,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
         return said
 
-    def status(self) -> dict[str, Any]:
-        told = self.done("uv", "run", "--no-sync", "promote_model", "status", "--json")
-        found: dict[str, Any] = json.loads(told)
-        return found
-
     def version(self) -> dict[str, str]:
         record = (self.path / "artifacts/register/version.json").read_text()
         found: dict[str, str] = json.loads(record)
         return found
 
 
-def install(render: Render, folder: Path, tracking: str) -> tuple[Path, dict[str, str]]:
+def install(render: Render, folder: Path, tracking: str) -> dict[str, str]:
     path = Path(shutil.copytree(render(tracking=tracking), folder / "project"))
     gates = path / "configs/gates.yaml"  # so that a second version may follow the first
     gates.write_text(gates.read_text().replace("min_improvement: 0.005", "min_improvement: 0"))
     variables = project_environment(path, folder)
     subprocess.run(["make", "install"], cwd=path, env=variables, check=True, capture_output=True)
-    return path, variables
+    return variables
 
 
 @pytest.fixture(scope="module")
 def databricks(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("databricks")
-    path, variables = install(render, folder, "databricks")
+    variables = install(render, folder, "databricks")
     with (
         mlflow_server(folder, variables) as server,
         workspace(server) as space,
     ):
-        yield Project(path, variables, space, space.login())
+        yield Project(folder, variables, space, space.login())
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def sagemaker(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("sagemaker")
-    path, variables = install(render, folder, "sagemaker")
+    variables = install(render, folder, "sagemaker")
     with ExitStack() as stack:
         moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         moto.start()
@@ -108,7 +93,7 @@ def sagemaker(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Itera
         bucket.create_bucket(Bucket=sagemaker_server.BUCKET)
         server = stack.enter_context(mlflow_server(folder, variables))
         played = stack.enter_context(sagemaker_server.tracking_server(server))
-        yield Project(path, variables, played, played.login(store))
+        yield Project(folder, variables, played, played.login(store))
     shutil.rmtree(folder)
 
 
@@ -120,7 +105,7 @@ def life(project: Project) -> None:
     project.done("make", "promote")
     assert project.status()["stages"] == {"staging": "1", "production": "1"}
     served = Executed(project.path, {}, {**project.variables, **project.login})
-    log = project.path.parent / "serve.log"
+    log = project.folder / "serve.log"
     with running(served, ["make", "serve"], log, PREDICTION_LOG="predictions") as service:
         assert service.get("/version")["model_version"] == first["version"]
         assert len(service.get("/predict", {"instances": [FLIGHT]})["predictions"]) == 1

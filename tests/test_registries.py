@@ -16,11 +16,20 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Render, project_environment
-from registries import FIRST, FRESH, NoPostgresError, Stack, dying, expiring, mlflow_stack, postgres
+from registries import (
+    FIRST,
+    FRESH,
+    Installed,
+    NoPostgresError,
+    Stack,
+    dying,
+    expiring,
+    mlflow_stack,
+    postgres,
+)
 from test_executed import FLIGHT, Executed, running
 
 BETTER = "--set model.max_iter=40"  # on the holdout, by half a percent
@@ -29,11 +38,9 @@ pytestmark = [pytest.mark.executed, pytest.mark.xdist_group("registries")]
 
 
 @dataclass
-class Installed:
-    """An installed project, and a Postgres beside it."""
+class OnPostgres(Installed):
+    """With a Postgres beside it."""
 
-    folder: Path
-    variables: dict[str, str]
     database: str
 
     def promotion_tests(self, store: str, **login: str) -> subprocess.CompletedProcess[str]:
@@ -41,39 +48,16 @@ class Installed:
         words = ["uv", "run", "--no-sync", "pytest", "-q", "src/flight_delays/tests/promotion"]
         return self.run(*words, **login, TEST_TRACKING_URI=store, OMP_NUM_THREADS="1")
 
-    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project."""
-        return subprocess.run(
-            words,
-            cwd=self.folder / "project",
-            env={**self.variables, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def done(self, *words: str, **variables: str) -> str:
-        """Run a command that succeeds, and return what it printed."""
-        done = self.run(*words, **variables)
-        assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-4000:]}\n{done.stderr}"
-        return done.stdout
-
-    def status(self, **login: str) -> dict[str, Any]:
-        """Return the versions, the stages, and where the journal disagrees with them."""
-        words = ("uv", "run", "--no-sync", "promote_model", "status", "--json")
-        found: dict[str, Any] = json.loads(self.done(*words, **login))
-        return found
-
 
 @pytest.fixture(scope="module")
-def installed(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+def installed(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnPostgres]:
     folder = tmp_path_factory.mktemp("registries")
     project = Path(shutil.copytree(render(tracking="server"), folder / "project"))
     variables = project_environment(project, folder)
     subprocess.run(["make", "install"], cwd=project, env=variables, check=True, capture_output=True)
     try:
         with postgres() as database:
-            yield Installed(folder, variables, database)
+            yield OnPostgres(folder, variables, database)
     except NoPostgresError as error:
         if os.environ.get("CI"):
             raise
@@ -82,7 +66,7 @@ def installed(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Itera
         shutil.rmtree(folder)
 
 
-def test_promotion_holds_on_postgres(installed: Installed) -> None:
+def test_promotion_holds_on_postgres(installed: OnPostgres) -> None:
     done = installed.promotion_tests(installed.database)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
 
@@ -313,7 +297,7 @@ def open_runs(stack: Stack) -> int:
     return int(count)
 
 
-def test_promotion_holds_over_mlflows_server(installed: Installed, stack: Stack) -> None:
+def test_promotion_holds_over_mlflows_server(installed: OnPostgres, stack: Stack) -> None:
     done = installed.promotion_tests(stack.address, **stack.login())
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
 
