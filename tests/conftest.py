@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import copier
 import pytest
 import uv
+from jinja2 import Environment
 from matrix import MATRIX, Answers, complete, label
 from package_index import environment
 from questions import TEMPLATE
@@ -83,6 +84,23 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """Return a folder that all workers of this session see."""
     base = tmp_path_factory.getbasetemp()
     return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Compile each text of the template once; Copier does so again for each project."""
+    compiled: dict[tuple[object, ...], Any] = {}
+    compile_ = Environment.compile
+
+    def remembered(self: Environment, source: Any, *about: Any) -> Any:
+        key = (type(self), self.lexer, *self.extensions, self.autoescape, source, *about)
+        if key not in compiled:
+            compiled[key] = compile_(self, source, *about)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Environment, "compile", remembered)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,18 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import bundle, gates, journal, lifecycle, lock, model_card, registry, tracking
+from . import bundle, journal, lifecycle, lock, model_card, registry, tracking
 from .config import CardConfig, GatesConfig
 from .config import load as load_config
 from .contract import example
 from .errors import ConflictError, GateError, RegistryError
 from .lifecycle import Move, Store
 from .settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from . import gates
 
 # Being better than production is asked of a version when production is asked for.
 PRODUCTION_ONLY = frozenset({"improvement"})
@@ -46,8 +49,10 @@ def candidate(store: Store, number: str | None, stage: str = "staging") -> regis
     return found[0]
 
 
-def examine(store: Store, version: registry.Version, *, new_holdout: bool) -> gates.Evidence:
+def examine(store: Store, version: registry.Version, *, new_holdout: bool) -> "gates.Evidence":
     """Put a version through the configured gates."""
+    from . import gates  # takes seconds, which whoever rolls back does not have
+
     config = load_config("gates", GatesConfig)
     return gates.examine(store.client, version, config, new_holdout=new_holdout)
 
@@ -128,7 +133,10 @@ def _as_expected(chosen: argparse.Namespace, version: registry.Version, before: 
 
 
 def _move(
-    chosen: argparse.Namespace, version: registry.Version, before: str | None, found: gates.Evidence
+    chosen: argparse.Namespace,
+    version: registry.Version,
+    before: str | None,
+    found: "gates.Evidence",
 ) -> Move:
     details = {"sha256": str(version.digest), **found.provenance}
     if found.holdout:
@@ -138,7 +146,7 @@ def _move(
     )
 
 
-def _refusal(version: registry.Version, stage: str, failed: Sequence[gates.Gate]) -> str:
+def _refusal(version: registry.Version, stage: str, failed: "Sequence[gates.Gate]") -> str:
     lines = [f"{g.name}: {g.measured}, needed: {g.bound}; {g.advice}" for g in failed]
     return f"version {version.number} stays out of {stage}. " + ". ".join(lines)
 
