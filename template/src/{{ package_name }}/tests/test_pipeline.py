@@ -220,9 +220,10 @@ def test_what_registers_nothing_needs_no_store(
 
 
 HANGING = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from {package} import config, errors, pipeline, run_pipeline, tracking
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
 config.ROOT = pipeline.ROOT = tracking.ROOT = Path({root!r})
 def hang(*_):
     print("training", flush=True)
