@@ -17,7 +17,7 @@ from .lifecycle import Move, Store
 from .settings import ROOT, Settings
 
 if TYPE_CHECKING:
-    from . import gates
+    from .gates import Evidence, Gate
 
 # Being better than production is asked of a version when production is asked for.
 PRODUCTION_ONLY = frozenset({"improvement"})
@@ -49,7 +49,7 @@ def candidate(store: Store, number: str | None, stage: str = "staging") -> regis
     return found[0]
 
 
-def examine(store: Store, version: registry.Version, *, new_holdout: bool) -> "gates.Evidence":
+def examine(store: Store, version: registry.Version, *, new_holdout: bool) -> "Evidence":
     """Put a version through the configured gates."""
     from . import gates  # takes seconds, which whoever rolls back does not have
 
@@ -133,10 +133,7 @@ def _as_expected(chosen: argparse.Namespace, version: registry.Version, before: 
 
 
 def _move(
-    chosen: argparse.Namespace,
-    version: registry.Version,
-    before: str | None,
-    found: "gates.Evidence",
+    chosen: argparse.Namespace, version: registry.Version, before: str | None, found: "Evidence"
 ) -> Move:
     details = {"sha256": str(version.digest), **found.provenance}
     if found.holdout:
@@ -146,7 +143,7 @@ def _move(
     )
 
 
-def _refusal(version: registry.Version, stage: str, failed: "Sequence[gates.Gate]") -> str:
+def _refusal(version: registry.Version, stage: str, failed: Sequence["Gate"]) -> str:
     lines = [f"{g.name}: {g.measured}, needed: {g.bound}; {g.advice}" for g in failed]
     return f"version {version.number} stays out of {stage}. " + ". ".join(lines)
 

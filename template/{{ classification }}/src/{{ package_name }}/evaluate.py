@@ -33,13 +33,12 @@ def score(target: Values, predicted: Values) -> dict[str, float]:
         would cost, so months with other rates compare; 1 is worth nothing.
     """
     decided, rate = predicted >= THRESHOLD, target.mean()
-    hits = target[decided].sum()
     # Sums: functions of scikit-learn take 30 times as long, and resampling asks 200 times.
     values = {
         "log_loss": losses(target, predicted).mean(),
         "brier": np.square(target - predicted).mean(),
-        "precision": hits / max(decided.sum(), 1),
-        "recall": hits / max(target.sum(), 1),
+        "precision": target[decided].sum() / max(decided.sum(), 1),
+        "recall": target[decided].sum() / max(target.sum(), 1),
         "positive_rate": rate,
     }
     if 0 < rate < 1:
