@@ -4,13 +4,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import copier
 import yaml
 from pathspec import GitIgnoreSpec
-from questions import choices, pairwise
+from questions import choices
 
 ANSWERS_FILE = ".copier-answers.yml"
 Answers = dict[str, Any]
@@ -56,7 +57,7 @@ class Impact:
 
 
 def between(root: Path, old: str, new: str) -> Impact:
-    """Compare the projects of every two of the old release's answers."""
+    """Compare the projects of every combination of the old release's answers."""
     before, after = questions(root, old), questions(root, new)
     found = Impact(
         new_questions=set(after) - set(before),
@@ -65,7 +66,7 @@ def between(root: Path, old: str, new: str) -> Impact:
         gone_choices=offered(before, set(after)) - offered(after, set(after)),
     )
     spec = GitIgnoreSpec.from_lines(exclusions(root, new))
-    for answers in pairwise(offers(root, old)):  # no overlay needs three answers
+    for answers in combinations(before):
         kept = {
             name: value for name, value in answers.items() if f"{name}={value}" in offered(after)
         }
@@ -111,9 +112,10 @@ def offered(asked: dict[str, dict[str, Any]], among: set[str] | None = None) -> 
     return {f"{name}={choice}" for name, question in kept.items() for choice in choices(question)}
 
 
-def offers(root: Path, commit: str) -> dict[str, list[Any]]:
-    """Return the questions of a release that offer choices, and those."""
-    return {n: choices(q) for n, q in questions(root, commit).items() if choices(q)}
+def combinations(asked: dict[str, dict[str, Any]]) -> list[Answers]:
+    """Return every combination of choices."""
+    several = {name: choices(question) for name, question in asked.items() if choices(question)}
+    return [dict(zip(several, values, strict=True)) for values in product(*several.values())]
 
 
 def project(root: Path, commit: str, answers: Answers) -> dict[str, bytes]:

@@ -86,6 +86,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return base if worker_id == "master" else base.parent
 
 
+@pytest.fixture(scope="session")
+def mypy_cache(shared: Path, worker_id: str) -> Path:
+    """Return where mypy keeps what it knows of installed packages, for every project of a worker.
+
+    It is a database, which a second mypy, started at the same moment, finds locked.
+    """
+    return shared / f"mypy-{worker_id}"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once() -> Iterator[None]:
     """Compile each text of the template once; Copier does so again for each project."""

@@ -1,6 +1,7 @@
 """Every combination of answers, read off copier.yml so that a new choice joins by itself."""
 
-from itertools import cycle, product
+from collections.abc import Mapping, Sequence
+from itertools import combinations, cycle, product
 
 from questions import asked, choices, refuse_unknown
 
@@ -21,6 +22,23 @@ EXECUTED = [
         strict=False,
     )
 ]
+
+
+def pairwise(offered: Mapping[str, Sequence[str]]) -> list[Answers]:
+    """Return few combinations in which every two choices of two questions meet."""
+    candidates = [dict(zip(offered, values, strict=True)) for values in product(*offered.values())]
+    several = [answers for answers in candidates if _pairs(answers)]
+    unmet = set().union(*map(_pairs, several)) if several else set()
+    chosen = [] if several else candidates[:1]
+    while unmet:
+        best = max(several, key=lambda answers: len(_pairs(answers) & unmet))
+        chosen.append(best)
+        unmet -= _pairs(best)
+    return chosen
+
+
+def _pairs(answers: Answers) -> set[tuple[tuple[str, str], ...]]:
+    return set(combinations(answers.items(), 2))
 
 
 def label(answers: Answers) -> str:

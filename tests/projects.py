@@ -2,7 +2,7 @@
 
 import shutil
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import impact
 import yaml
 from conftest import RELEASES, git
 from copier import VcsRef
-from matrix import Answers
+from matrix import Answers, pairwise
 from pathspec import GitIgnoreSpec
-from questions import TEMPLATE, pairwise
+from questions import TEMPLATE, choices
 from test_renders import ANSWERS_FILE, paths
 
 RECORDED: dict[str, str] = tomllib.loads(RELEASES.read_text(encoding="utf-8"))["releases"]
@@ -22,14 +22,14 @@ MARKERS = ("<<<<<<< before updating", ">>>>>>> after updating")
 ALL_BUT_DATA = ("!*", "data/sample/*")
 
 
-def starting_points(
-    choose: Callable[[Mapping[str, Sequence[str]]], list[Answers]] = pairwise,
-) -> list[tuple[str, Answers]]:
-    """Return each release with some of the answers that it offered."""
+def starting_points() -> list[tuple[str, Answers]]:
+    """Return each release with a pairwise set of the answers that it offered."""
     return [
         (version, answers)
         for version, commit in RECORDED.items()
-        for answers in choose(impact.offers(TEMPLATE, commit))
+        for answers in pairwise(
+            {n: choices(q) for n, q in impact.questions(TEMPLATE, commit).items() if choices(q)}
+        )
     ]
 
 

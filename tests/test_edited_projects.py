@@ -8,15 +8,12 @@ import pytest
 from conftest import NEXT, project_environment, render_to
 from edits import AT_THEIR_PLACES, PACKAGE, Edit, at_hand, everywhere, make_all
 from later import LATER
-from matrix import CHOICES, DEFAULTS, Answers, label
+from matrix import CHOICES, DEFAULTS, Answers, label, pairwise
 from projects import commit_all, in_conflict, starting_points, update
-from questions import each_once
 
-# An edit stands in lines that follow one answer. The conflict rate in docs/update-report.md is
-# measured where every two meet.
 STARTS = [
-    *((version, answers, NEXT) for version, answers in starting_points(each_once)),
-    *((NEXT, answers, LATER) for answers in each_once(CHOICES)),
+    *((version, answers, NEXT) for version, answers in starting_points()),
+    *((NEXT, answers, LATER) for answers in pairwise(CHOICES)),
 ]
 FAST = [f"src/{PACKAGE}/tests/test_{name}.py" for name in ("config", "contract", "model")]
 

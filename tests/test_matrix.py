@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from questions import each_once, pairwise
+from matrix import pairwise
 
 OFFERED = [
     {"a": ["1"]},
@@ -25,12 +25,3 @@ def test_every_two_choices_meet(offered: dict[str, list[str]]) -> None:
 
 def test_few_combinations_stand_for_many() -> None:
     assert len(pairwise({name: ["1", "2", "3"] for name in "abcd"})) < 3**4 / 4
-
-
-@pytest.mark.parametrize("offered", OFFERED, ids=str)
-def test_each_choice_is_there(offered: dict[str, list[str]]) -> None:
-    chosen = each_once(offered)
-    assert {name: {answers[name] for answers in chosen} for name in offered} == {
-        name: set(values) for name, values in offered.items()
-    }
-    assert len(chosen) == max(map(len, offered.values()))

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import NEXT, Render, git, render_to
-from matrix import CHOICES, MATRIX, Answers, label
-from questions import pairwise
+from matrix import CHOICES, Answers, label, pairwise
 from test_renders import ANSWERS_FILE, paths
 
 COMPUTED = {"type": "str", "when": False, "default": "{{ '.' if framework == 'lightgbm' else '' }}"}
@@ -65,14 +64,6 @@ def test_new_choice_leaves_the_others_as_they_were(
 ) -> None:
     render_to(extended, tmp_path, others, VERSION)
     assert contents(tmp_path) == contents(render(**others))
-
-
-def test_every_file_needs_two_answers_at_most(render: Render) -> None:
-    """So that a release is measured on combinations in which every two choices meet."""
-    few, all_ = (
-        {p for a in chosen for p in contents(render(**a))} for chosen in (pairwise(CHOICES), MATRIX)
-    )
-    assert few == all_
 
 
 def test_both_tasks_describe_the_same_features(render: Render) -> None:

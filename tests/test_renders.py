@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Render, once
-from matrix import MATRIX, Answers, label
+from matrix import Answers
 from questions import TEMPLATE
 
 BINARY = {".parquet"}
@@ -152,23 +152,12 @@ def test_ruff_finds_nothing(project: Path, command: list[str], shared: Path) -> 
     assert findings(project, words, shared) == ""
 
 
-# One worker has all projects of a framework, so that mypy reads what they install once.
-BY_FRAMEWORK = [
-    pytest.param(
-        answers, id=label(answers), marks=pytest.mark.xdist_group(f"mypy {answers['framework']}")
-    )
-    for answers in MATRIX
-]
-
-
-@pytest.mark.parametrize("chosen", BY_FRAMEWORK)
 def test_mypy_finds_nothing(
-    chosen: Answers, render: Render, tools: Callable[[str], Path], shared: Path
+    project: Path, answers: Answers, tools: Callable[[str], Path], shared: Path, mypy_cache: Path
 ) -> None:
-    framework = chosen["framework"]
-    words = [str(tools(framework) / ".venv" / "bin" / "python"), "-m", "mypy"]
-    cache = str(shared / f"mypy-{framework}")
-    assert findings(render(**chosen), words, shared, MYPY_CACHE_DIR=cache) == ""
+    python = tools(answers["framework"]) / ".venv" / "bin" / "python"
+    words = [str(python), "-m", "mypy"]
+    assert findings(project, words, shared, MYPY_CACHE_DIR=str(mypy_cache)) == ""
 
 
 def test_findings_are_told_of_each_project_with_the_same_python(

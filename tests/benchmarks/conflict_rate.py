@@ -17,9 +17,8 @@ from pathlib import Path
 from conftest import NEXT, clone_to, render_to
 from edits import Edit, at_hand, make_all
 from later import LATER, build
-from matrix import CHOICES, Answers
+from matrix import CHOICES, Answers, pairwise
 from projects import is_seed, starting_points, update
-from questions import pairwise
 
 IDENTITY = {
     f"GIT_{who}_{what}": "benchmark@example.com"
