@@ -20,7 +20,7 @@ help: ## list the targets
 demo: .venv/.installed ## render, train, promote, serve, ask (ANSWERS="framework=pytorch task=regression")
 	@$(BIN)/python scripts/demo.py $(ANSWERS)
 
-test: .venv/.installed ## run every test, a worker per core (ARGS="-k workflows" picks)
+test: .venv/.installed ## run every test, a worker more than cores (ARGS="-k workflows" picks)
 	$(BIN)/pytest --numprocesses=auto $(ARGS)
 
 quick: .venv/.installed ## run the tests that install no project

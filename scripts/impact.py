@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -15,6 +15,7 @@ from questions import choices
 
 ANSWERS_FILE = ".copier-answers.yml"
 Answers = dict[str, Any]
+Rendered = Callable[[Path, str, Answers], dict[str, bytes]]
 
 
 @dataclass
@@ -56,8 +57,12 @@ class Impact:
         )
 
 
-def between(root: Path, old: str, new: str) -> Impact:
-    """Compare the projects of every combination of the old release's answers."""
+def between(root: Path, old: str, new: str, rendered: Rendered | None = None) -> Impact:
+    """Compare the projects of every combination of the old release's answers.
+
+    `rendered` gives a project's files by name, in place of `project`.
+    """
+    rendered = rendered or project
     before, after = questions(root, old), questions(root, new)
     found = Impact(
         new_questions=set(after) - set(before),
@@ -70,7 +75,7 @@ def between(root: Path, old: str, new: str) -> Impact:
         kept = {
             name: value for name, value in answers.items() if f"{name}={value}" in offered(after)
         }
-        _compare(found, project(root, old, answers), project(root, new, kept), spec)
+        _compare(found, rendered(root, old, answers), rendered(root, new, kept), spec)
     return found
 
 
@@ -122,14 +127,19 @@ def project(root: Path, commit: str, answers: Answers) -> dict[str, bytes]:
     """Render a project and return its files by name."""
     with tempfile.TemporaryDirectory() as folder:
         copier.run_copy(str(root), folder, data=answers, defaults=True, quiet=True, vcs_ref=commit)
-        (package,) = (path.name for path in Path(folder, "src").iterdir())
-        return {
-            path.relative_to(folder).as_posix().replace(f"/{package}/", "/<package>/"): (
-                path.read_bytes()
-            )
-            for path in Path(folder).rglob("*")
-            if path.is_file()
-        }
+        return files(Path(folder))
+
+
+def files(project: Path) -> dict[str, bytes]:
+    """Return a project's files by name."""
+    (package,) = (path.name for path in (project / "src").iterdir())
+    return {
+        path.relative_to(project).as_posix().replace(f"/{package}/", "/<package>/"): (
+            path.read_bytes()
+        )
+        for path in project.rglob("*")
+        if path.is_file()
+    }
 
 
 def git(root: Path, *words: str) -> str:

@@ -60,6 +60,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(f"{name}: {value}")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than cores: Terraform's provider waits for most of its time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def git(folder: Path, *words: str) -> str:
     done = subprocess.run(
         ["git", *words], cwd=folder, check=True, capture_output=True, encoding="utf-8"

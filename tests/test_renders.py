@@ -171,3 +171,13 @@ def test_findings_are_told_of_each_project_with_the_same_python(
     assert "unused.py" in first
     (project / "README.md").write_text("another text, the same Python\n")
     assert findings(project, words, shared) == first
+
+
+def test_pipeline_without_an_installation_is_one_sentence(render: Render) -> None:
+    words = [sys.executable, "pipelines/run_pipeline.py"]
+    done = subprocess.run(words, cwd=render(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        "error: this Python does not have the project; run `make install`"
+    )
+    assert len(done.stderr.splitlines()) == 1

@@ -149,12 +149,9 @@ class Pipeline:
             held = self.split("holdout")
             scores = predict(model, model_frame(held))
             reference.log(reference.make(self.split("train"), held, scores))
-            record = registration.register(
-                model,
-                model_frame(self.split("train").head(3)),
-                self.root / "preprocess" / holdout.FILE,
-                self.settings.model_name,
-            )
+            example = model_frame(self.split("train").head(3))
+            logged = registration.log(model, example, self.root / "preprocess" / holdout.FILE)
+            record = registration.register(logged, self.settings.model_name)
         (out / "version.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
     def _log_run(self) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
@@ -22,7 +22,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--json", action="store_true", help="print JSON")
         _add_options(name, command)
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "promote" and not chosen.to and (chosen.json or chosen.expect):
+        parser.error("--json and --expect are about one stage: add --to")
+    return chosen
 
 
 def _add_options(name: str, command: argparse.ArgumentParser) -> None:
@@ -35,7 +38,7 @@ def _add_options(name: str, command: argparse.ArgumentParser) -> None:
             "--new-holdout", action="store_true", help="judge on, and freeze, the version's own"
         )
     if name == "promote":
-        command.add_argument("--to", choices=registry.STAGES, required=True, help="the stage")
+        command.add_argument("--to", choices=registry.STAGES, help="default: both, in turn")
         command.add_argument("--expect", metavar="V", help="only if the stage is at V, or none")
         command.add_argument("--sha256", help="only if these are the version's files")
     if name == "rollback":
@@ -54,18 +57,26 @@ def _moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def steps(chosen: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """Yield what was chosen, a stage at a time."""
+    both = chosen.command == "promote" and not chosen.to
+    for stage in registry.STAGES if both else [getattr(chosen, "to", None)]:
+        yield argparse.Namespace(**vars(chosen) | {"to": stage})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 3 if gates refuse, 4 on a conflict."""
     chosen = parse(arguments)
     settings = load_settings()
-    with tracking.explained(settings.mlflow_tracking_uri):
-        result = COMMANDS[chosen.command](open_store(settings), chosen)
-    if chosen.json:
-        print(json.dumps(result, indent=2))
-    else:
-        SHOW[chosen.command](result, terminal())
-    if result.get("moved"):
-        hooks.after_move(result["stage"], result["version"])
+    for step in steps(chosen):
+        with tracking.explained(settings.mlflow_tracking_uri):
+            result = COMMANDS[chosen.command](open_store(settings), step)
+        if chosen.json:
+            print(json.dumps(result, indent=2))
+        else:
+            SHOW[chosen.command](result, terminal())
+        if result.get("moved"):
+            hooks.after_move(result["stage"], result["version"])
     return GateError.exit_code if result.get("passed") is False else 0
 
 

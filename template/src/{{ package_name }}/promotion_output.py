@@ -40,17 +40,9 @@ def show_history(result: Result, console: Console) -> None:
         Column("when", no_wrap=True), "event", "stage", "from", "to", "outcome", "by", "why"
     )
     for row in result["events"]:
+        moved = row["before"] or "none", row["after"] or "none", row["outcome"]
         why = row["reason"] or row["note"]
-        table.add_row(
-            row["when"],
-            row["kind"],
-            row["stage"],
-            row["before"] or "none",
-            row["after"] or "none",
-            row["outcome"],
-            row["actor"],
-            why,
-        )
+        table.add_row(row["when"], row["kind"], row["stage"], *moved, row["actor"], why)
     console.print(table if result["events"] else "nothing has been promoted yet")
 
 

@@ -7,6 +7,7 @@ import mlflow
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.models.model import ModelInfo
 
 from . import holdout, model_format, registry
 from .creation import once
@@ -15,17 +16,14 @@ from .export import export
 from .model import Model
 from .stages import dependency_versions
 
+# A model in its run, and the tags of a version made of it.
+Logged = tuple[ModelInfo, dict[str, str]]
 
-def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str) -> dict[str, str]:
-    """Log a model to the active run and register it as a new version without an alias.
 
-    The version carries the SHA-256 of its files, of the bundle that a service loads, and of the
-    holdout rows that it is judged on.
+def log(model: Model, example: pd.DataFrame, holdout_file: Path) -> Logged:
+    """Log a model to the active run, with the bundle that a service loads and the holdout rows.
 
-    Returns
-    -------
-    dict
-        name, version, run_id, experiment_id and sha256.
+    The tags hold the SHA-256 of each.
     """
     requirements = [f"{library}=={number}" for library, number in dependency_versions().items()]
     logged = model_format.log(model, example, requirements)
@@ -35,6 +33,18 @@ def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str)
         holdout.TAG: holdout.log(holdout_file),
         **log_bundle(model, pd.read_parquet(holdout_file)),
     }
+    return logged, tags
+
+
+def register(logged: Logged, name: str) -> dict[str, str]:
+    """Register a logged model as a new version without an alias.
+
+    Returns
+    -------
+    dict
+        name, version, run_id, experiment_id and sha256.
+    """
+    info, tags = logged
     client = MlflowClient()  # mlflow.register_model does the same, but prints
     try:
         client.create_registered_model(name)
@@ -43,16 +53,16 @@ def register(model: Model, example: pd.DataFrame, holdout_file: Path, name: str)
             raise
 
     def create() -> str:
-        uri, run_id = logged.model_uri, logged.run_id
-        made = client.create_model_version(name, uri, run_id, tags, model_id=logged.model_id)
+        uri, run_id = info.model_uri, info.run_id
+        made = client.create_model_version(name, uri, run_id, tags, model_id=info.model_id)
         return str(made.version)
 
     def find() -> str | None:
         known = registry.versions(client, name)
-        return next((each.number for each in known if each.run_id == logged.run_id), None)
+        return next((each.number for each in known if each.run_id == info.run_id), None)
 
     number = once(create, find)
-    run = mlflow.get_run(logged.run_id)
+    run = mlflow.get_run(info.run_id)
     return {
         "name": name,
         "version": number,

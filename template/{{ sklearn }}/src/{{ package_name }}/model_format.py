@@ -4,7 +4,6 @@ from pathlib import Path
 
 import mlflow.sklearn
 import pandas as pd
-import skops.io as sio
 from mlflow.models.model import ModelInfo
 
 from .errors import RegistryError
@@ -16,6 +15,8 @@ FILE = "model.skops"
 
 def save(model: Model, folder: Path) -> None:
     """Write the model into a folder."""
+    import skops.io as sio  # takes two seconds, which a run that skips every stage does not have
+
     sio.dump(model, folder / FILE)
 
 
@@ -27,17 +28,17 @@ def load(folder: Path) -> Model:
     RegistryError
         The file is missing, is not a skops file, or holds a type that model.py does not trust.
     """
+    import skops.io as sio
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     path = folder / FILE
     try:
-        untrusted = set(sio.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
-        if untrusted:
-            raise RegistryError(
-                f"{path.name} holds types that model.py does not trust: "
-                f"{', '.join(sorted(untrusted))}"
-            )
         model: Model = sio.load(path, trusted=TRUSTED_TYPES)
-    except RegistryError:
-        raise
+    except UntrustedTypesFoundException:
+        untrusted = set(sio.get_untrusted_types(file=path)) - set(TRUSTED_TYPES)
+        raise RegistryError(
+            f"{path.name} holds types that model.py does not trust: {', '.join(sorted(untrusted))}"
+        ) from None
     except Exception as error:  # noqa: BLE001
         # Whatever a damaged or planted file makes the reader raise, it is the file's fault.
         raise RegistryError(f"{path} is not a model that skops can read: {error}") from None

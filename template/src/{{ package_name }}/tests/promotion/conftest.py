@@ -6,7 +6,8 @@ TEST_TRACKING_URI points the tests at another tracking store than a temporary SQ
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,26 @@ HOLDOUT_ROWS = 2_500
 
 @dataclass
 class Models:
-    """Two trained models, and the holdout rows as a file."""
+    """Two trained models, the holdout rows as a file, and what was logged of them."""
 
     good: Model
     bad: Model
     example: pd.DataFrame
     holdout: Path
+    logged: dict[int, registration.Logged] = field(default_factory=dict)
+
+    def log(self, model: Model, holdout: Path) -> registration.Logged:
+        """Log a model to a run of its own."""
+        with mlflow.start_run():
+            mlflow.set_tags({"git.sha": "0123abc", "data.sha256": "feed"})
+            return registration.log(model, self.example, holdout)
+
+    @cached_property
+    def scores(self) -> tuple[dict[str, float], dict[str, float]]:
+        """The good model's scores on the holdout, and the bad one's."""
+        rows = pd.read_parquet(self.holdout)
+        target, frame = rows[TARGET.name].to_numpy(np.float64), model_frame(rows)
+        return score(target, predict(self.good, frame)), score(target, predict(self.bad, frame))
 
 
 @dataclass
@@ -57,27 +72,31 @@ class World:
     settings: Settings
     models: Models
     store: Store
+    root: Path
 
-    def register(self, model: Model | None = None, holdout: Path | None = None) -> str:
-        """Register a model, by default the good one, and return the version's number."""
-        with mlflow.start_run():
-            mlflow.set_tags({"git.sha": "0123abc", "data.sha256": "feed"})
-            record = registration.register(
-                model or self.models.good,
-                self.models.example,
-                holdout or self.models.holdout,
-                self.settings.model_name,
-            )
-        return record["version"]
+    def register(self, model: Model | None = None) -> str:
+        """Register a model, by default the good one, and return the version's number.
+
+        Its files are shared by the tests, which do not change them.
+        """
+        models, chosen = self.models, model or self.models.good
+        if id(chosen) not in models.logged:
+            models.logged[id(chosen)] = models.log(chosen, models.holdout)
+        return registration.register(models.logged[id(chosen)], self.store.model)["version"]
+
+    def register_own(self, holdout: Path | None = None) -> str:
+        """Register the good model with files of its own, which a test may change."""
+        logged = self.models.log(self.models.good, holdout or self.models.holdout)
+        return registration.register(logged, self.store.model)["version"]
 
     def command(self, *words: str) -> dict[str, Any]:
         """Run one promote_model command and return its result."""
         chosen = promote_model.parse(words)
         return promotion.COMMANDS[chosen.command](self.store, chosen)
 
-    def in_production(self, model: Model | None = None) -> str:
-        """Register a model and take it all the way to production."""
-        number = self.register(model)
+    def in_production(self, number: str | None = None) -> str:
+        """Take a version, by default a new one, all the way to production."""
+        number = number or self.register()
         self.command("promote", "--to", "staging", "--version", number)
         self.command("promote", "--to", "production", "--version", number)
         return number
@@ -138,26 +157,20 @@ def world(
     write_gates(tmp_path, models)
     monkeypatch.setattr(gates, "TIMED_PREDICTIONS", 3)
     monkeypatch.setattr(comparison, "METRIC_RESAMPLES", 5)
-    yield World(settings, models, promotion.open_store(settings))
+    yield World(settings, models, promotion.open_store(settings), tmp_path)
     while mlflow.active_run():
         mlflow.end_run()
 
 
-def holdout_scores(models: Models, model: Model) -> dict[str, float]:
-    """Score a model on the holdout."""
-    rows = pd.read_parquet(models.holdout)
-    return score(rows[TARGET.name].to_numpy(np.float64), predict(model, model_frame(rows)))
-
-
 def telling_metric(models: Models) -> str:
     """Return the metric, lower is better, that tells the good model from the bad one best."""
-    good, bad = holdout_scores(models, models.good), holdout_scores(models, models.bad)
+    good, bad = models.scores
     return max(good, key=lambda name: bad[name] - good[name])
 
 
 def write_gates(root: Path, models: Models, **changes: Any) -> None:
     """Write gates that the good model passes and the bad one does not, and a card."""
-    good, bad = holdout_scores(models, models.good), holdout_scores(models, models.bad)
+    good, bad = models.scores
     name = telling_metric(models)
     between = (good[name] + bad[name]) / 2
     values: dict[str, Any] = {

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from ... import evaluate, gates, model_format, registry
+from ...contract import FEATURE_NAMES
 from ...digests import tree_digest
 from ...errors import ConfigError, ConflictError, GateError, RegistryError
 from ...export import export
-from ...frames import model_frame, signature
+from ...frames import signature
 from .conftest import World, telling_metric, write_gates
 
 
@@ -25,8 +26,8 @@ def refused(world: World, *words: str) -> str:
     return str(refusal.value)
 
 
-def staged(world: World, **options: Any) -> str:
-    number = world.register(**options)
+def staged(world: World, number: str | None = None) -> str:
+    number = number or world.register()
     world.command("promote", "--to", "staging", "--version", number)
     return number
 
@@ -52,7 +53,7 @@ def test_an_equal_model_does_not_replace_the_champion(world: World) -> None:
 def test_a_better_model_replaces_the_champion(world: World, tmp_path: Path) -> None:
     lenient = {"holdout": {telling_metric(world.models): {"max": 1e9}}}
     write_gates(tmp_path, world.models, **lenient)
-    worse = world.in_production(world.models.bad)
+    worse = world.in_production(world.register(world.models.bad))
     better = staged(world)
     result = world.command("promote", "--to", "production")
     assert (result["previous"], result["version"]) == (worse, better)
@@ -87,43 +88,31 @@ def test_predictions_that_are_not_numbers_block(
     assert "predictions are not numbers" in refused(world)
 
 
-def test_a_bad_slice_blocks_though_the_average_is_good(world: World, tmp_path: Path) -> None:
+def bound_slices(world: World, column: str, *, min_rows: int, at_most: float = 1e-9) -> None:
+    """Configure a bound on the values of a column, by default one that no model keeps."""
+    bounds = {telling_metric(world.models): {"max": at_most}}
+    slices = {"columns": [column], "min_rows": min_rows, "bounds": bounds}
+    write_gates(world.root, world.models, slices=slices)
+
+
+def test_a_bad_slice_blocks_though_the_average_is_good(world: World) -> None:
     staged(world)
-    column = model_frame(pd.read_parquet(world.models.holdout)).columns[1]
-    slices = {
-        "columns": [column],
-        "min_rows": 100,
-        "bounds": {telling_metric(world.models): {"max": 1e-9}},
-    }
-    write_gates(tmp_path, world.models, slices=slices)
-    assert f"{telling_metric(world.models)} of {column}=" in refused(world)
+    bound_slices(world, FEATURE_NAMES[1], min_rows=100)
+    assert f"{telling_metric(world.models)} of {FEATURE_NAMES[1]}=" in refused(world)
 
 
-def test_small_slices_are_reported_and_not_judged(world: World, tmp_path: Path) -> None:
+def test_small_slices_are_reported_and_not_judged(world: World) -> None:
     world.register()
-    column = model_frame(pd.read_parquet(world.models.holdout)).columns[1]
-    slices = {
-        "columns": [column],
-        "min_rows": 10**6,
-        "bounds": {telling_metric(world.models): {"max": 1e-9}},
-    }
-    write_gates(tmp_path, world.models, slices=slices)
+    bound_slices(world, FEATURE_NAMES[1], min_rows=10**6)
     found = world.command("evaluate")
     assert found["passed"]
     assert found["slices"]
     assert not any(part["judged"] for part in found["slices"])
 
 
-def test_a_slice_that_the_schema_does_not_have_is_a_mistake_in_the_configuration(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_slice_unknown_to_the_schema_is_a_mistake_in_the_configuration(world: World) -> None:
     world.register()
-    slices = {
-        "columns": ["colour"],
-        "min_rows": 1,
-        "bounds": {telling_metric(world.models): {"max": 1.0}},
-    }
-    write_gates(tmp_path, world.models, slices=slices)
+    bound_slices(world, "colour", min_rows=1, at_most=1.0)
     with pytest.raises(ConfigError, match=r"configs/gates\.yaml: slices\.columns names 'colour'"):
         world.command("promote", "--to", "staging")
     assert world.stages() == {}
@@ -141,7 +130,7 @@ def test_another_holdout_than_the_frozen_one_is_refused(world: World, tmp_path: 
     world.in_production()
     rows = pd.read_parquet(world.models.holdout)
     rows.iloc[1:].to_parquet(tmp_path / "holdout.parquet", index=False)
-    world.register(holdout=tmp_path / "holdout.parquet")
+    world.register_own(tmp_path / "holdout.parquet")
     with pytest.raises(GateError, match="--new-holdout"):
         world.command("promote", "--to", "staging")
     moved = world.command("promote", "--to", "staging", "--new-holdout")
@@ -151,7 +140,7 @@ def test_another_holdout_than_the_frozen_one_is_refused(world: World, tmp_path: 
 def test_a_holdout_that_was_altered_after_registration_is_refused(
     world: World, tmp_path: Path
 ) -> None:
-    number = staged(world)
+    number = staged(world, world.register_own())
     version = registry.version(world.store.client, world.store.model, number)
     pd.read_parquet(world.models.holdout).iloc[1:].to_parquet(tmp_path / "holdout.parquet")
     world.store.client.log_artifact(version.run_id, str(tmp_path / "holdout.parquet"), "holdout")
@@ -177,7 +166,7 @@ def model_file(world: World, number: str, folder: Path) -> Path:
 
 
 def test_a_truncated_artifact_is_refused(world: World, tmp_path: Path) -> None:
-    number = staged(world)
+    number = staged(world, world.register_own())
     original = model_file(world, number, tmp_path)
     overwrite(world, number, original.name, original.read_bytes()[:100], tmp_path)
     assert "altered or truncated" in refused(world)
@@ -196,7 +185,7 @@ class Payload:
 def test_a_planted_pickle_is_refused_and_does_not_run(world: World, tmp_path: Path) -> None:
     import pickle
 
-    number = staged(world)
+    number = staged(world, world.register_own())
     original = model_file(world, number, tmp_path)
     planted = pickle.dumps(Payload(tmp_path / "it-ran"))
     overwrite(world, number, original.name, planted, tmp_path)
@@ -227,14 +216,14 @@ def plant_bundle(world: World, number: str, folder: Path, *, own_digest: bool) -
 
 
 def test_a_swapped_bundle_is_refused(world: World, tmp_path: Path) -> None:
-    plant_bundle(world, staged(world), tmp_path, own_digest=False)
+    plant_bundle(world, staged(world, world.register_own()), tmp_path, own_digest=False)
     assert "altered or truncated" in refused(world)
 
 
 def test_a_bundle_of_another_model_is_refused_whatever_its_digest(
     world: World, tmp_path: Path
 ) -> None:
-    plant_bundle(world, staged(world), tmp_path, own_digest=True)
+    plant_bundle(world, staged(world, world.register_own()), tmp_path, own_digest=True)
     assert "served answers differ from the model's" in refused(world)
 
 
@@ -267,7 +256,7 @@ def test_files_other_than_those_evaluated_are_refused(world: World) -> None:
 
 
 def test_an_unmeasurable_champion_keeps_the_candidate_out(world: World, tmp_path: Path) -> None:
-    champion = world.in_production()
+    champion = world.in_production(world.register_own())
     staged(world)
     original = model_file(world, champion, tmp_path)
     overwrite(world, champion, original.name, b"", tmp_path)

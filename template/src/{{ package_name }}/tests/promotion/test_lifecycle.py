@@ -291,9 +291,11 @@ def test_each_move_is_followed_by_the_hook(
     monkeypatch.setattr(promote_model, "open_store", lambda _settings: world.store)
     promote_model.main(["promote", "--to", "staging", "--dry-run"])
     assert followed == []
-    promote_model.main(["promote", "--to", "staging"])
-    assert followed == [("staging", number)]
-    assert "staging" in capsys.readouterr().out
+    promote_model.main(["promote"])
+    assert followed == [("staging", number), ("production", number)]
+    assert capsys.readouterr().out.count(f"version {number}, was none") == 2
+    with pytest.raises(SystemExit, match="2"):
+        promote_model.parse(["promote", "--expect", "none"])
 
 
 def test_dry_runs_change_nothing(world: World) -> None:
