@@ -173,6 +173,21 @@ def test_model_moves_first_where_the_image_takes_it_from_the_registry(
     assert recorded.lines() == ["make install", promoted(stage) + told, "make release-deploy"]
 
 
+@pytest.mark.parametrize("tracking", ["databricks", "sagemaker"])
+def test_a_registry_that_no_service_reads_is_moved_after_the_release_only(
+    tracking: str, render: Render, tmp_path: Path
+) -> None:
+    project = render(cloud=CLOUDS[0], tracking=tracking)
+    recorded = Recorded(tmp_path / "recorded", Path(shutil.copytree(project, tmp_path / "project")))
+    for stage in ("staging", "production"):
+        recorded.record.write_text("")
+        recorded.job("cd.yml", stage, **inputs(), **NEEDS, vars=FETCHED)
+        assert recorded.lines() == ["make install", "make release-deploy", promoted(stage)]
+    told = [p for p in project.rglob("*") if p.is_file() and p.suffix in {".mk", ".yml", ".md"}]
+    offering = [p.name for p in told if "MODEL_SOURCE=registry" in p.read_text()]
+    assert offering == [f"{tracking}.md"]  # where it is said not to be for this registry
+
+
 @pytest.mark.parametrize("moved", [True, False])
 def test_only_a_model_that_moved_first_is_taken_back(moved: bool, recorded: Recorded) -> None:
     recorded.fails = "release-deploy"

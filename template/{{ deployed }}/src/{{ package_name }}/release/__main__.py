@@ -19,11 +19,11 @@ from .bundle import numbered
 from .cloud import open_cloud
 from .plan import Plan
 from .program import Program
+from .targets import TARGETS
 from .trial import trial
 from .variables import variable
 
 ENVIRONMENTS = ("staging", "production")
-TARGETS = ("baked", "registry")
 RECORD = Path("bundle/version.json")
 
 
@@ -64,7 +64,7 @@ def _build(chosen: argparse.Namespace) -> Any:
     """Build and push the image, unless it is there, and write the manifest."""
     target = variable("MODEL_SOURCE", TARGETS[0])
     if target not in TARGETS:
-        raise ConfigError(f"MODEL_SOURCE={target!r}: use {' or '.join(TARGETS)}")
+        raise ConfigError(f"MODEL_SOURCE={target!r}: this project takes {' or '.join(TARGETS)}")
     source = Source(_commit(), manifest.load_model(chosen.model), target)
     made = build(open_cloud(chosen.env), variable("IMAGE_REPOSITORY"), source)
     made.save(chosen.manifest)

@@ -12,6 +12,7 @@ from ...release import __main__ as release_command
 from ...release import build, variables
 from ...release.interface import RejectedError
 from ...release.plan import Plan
+from ...release.targets import TARGETS
 from .conftest import PLAN, MemoryCloud, release
 
 
@@ -85,9 +86,10 @@ def test_wrong_source_of_the_model_is_refused(
     main: MemoryCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main
-    monkeypatch.setenv("MODEL_SOURCE", "burned")
-    with pytest.raises(ConfigError, match="MODEL_SOURCE='burned': use baked or registry"):
-        release_command.main(["build", "--env", "staging"])
+    for source in {"burned", "registry"} - set(TARGETS):
+        monkeypatch.setenv("MODEL_SOURCE", source)
+        with pytest.raises(ConfigError, match=f"MODEL_SOURCE='{source}': this project takes baked"):
+            release_command.main(["build", "--env", "staging"])
 
 
 def test_changes_that_are_not_committed_are_not_built(main: MemoryCloud) -> None:
