@@ -28,8 +28,8 @@ Render = Callable[..., Path]
 
 # What a project reads from its environment, and what pytest, make and uv around us put there.
 NOT_INHERITED = (
-    "HOST", "MAKE", "MAX_", "MFLAGS", "MLFLOW_", "MODEL_", "PORT", "PREDICTION_", "PYTEST_",
-    "PYTHON", "UV_PYTHON", "VIRTUAL_ENV",
+    "ANSWERS", "ARGS", "HOST", "MAKE", "MAX_", "MFLAGS", "MLFLOW_", "MODEL_", "PORT",
+    "PREDICTION_", "PYTEST_", "PYTHON", "UV_PYTHON", "VIRTUAL_ENV",
 )  # fmt: skip
 
 
