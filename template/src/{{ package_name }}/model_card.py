@@ -69,6 +69,13 @@ def render(evidence: Mapping[str, Any], card: CardConfig, plots: Mapping[str, by
         "Data": _data(evidence),
         "Provenance": _pairs(_provenance(evidence)),
     }
+    return page(title, _header(title, evidence), sections)
+
+
+def page(
+    title: str, header: str, sections: Mapping[str, str], more_style: str = "", script: str = ""
+) -> str:
+    """Return a page that loads nothing: a header, then each section that has content."""
     body = "".join(
         f"<section{' class=half' if name in HALF else ''}><h2>{name}</h2>{content}</section>\n"
         for name, content in sections.items()
@@ -77,8 +84,8 @@ def render(evidence: Mapping[str, Any], card: CardConfig, plots: Mapping[str, by
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>\n"
-        f"{_header(title, evidence)}\n{body}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}{more_style}</style></head><body><main>\n"
+        f"{header}\n{body}</main>{script}</body></html>\n"
     )
 
 
@@ -110,7 +117,7 @@ def _tone(good: object) -> str:
     return "good" if good else "bad"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> str:
     """Build a table from cells that are HTML already; the columns in `numbers` align right."""
     kinds = [" class=n" if name in numbers else "" for name in head]
     titles = "".join(f"<th{kind}>{name}</th>" for name, kind in zip(head, kinds, strict=True))
@@ -138,7 +145,7 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         advice = "" if gate["passed"] else f"<br>{escape(gate['advice'])}"
         name, measured = escape(gate["name"]), escape(gate["measured"])
         rows.append([mark, name, measured + advice, escape(gate["bound"])])
-    return _table(["", "gate", "measured", "needed"], rows)
+    return table(["", "gate", "measured", "needed"], rows)
 
 
 def _metrics(evidence: Mapping[str, Any]) -> str:
@@ -158,7 +165,7 @@ def _metrics(evidence: Mapping[str, Any]) -> str:
         ]
         for name, found in evidence["metrics"].items()
     ]
-    return _table(head, rows, head[1:]) if rows else ""
+    return table(head, rows, head[1:]) if rows else ""
 
 
 def _slices(slices: Sequence[Mapping[str, Any]]) -> str:
@@ -173,7 +180,7 @@ def _slices(slices: Sequence[Mapping[str, Any]]) -> str:
         ]
         for part in slices
     ]
-    return _table(["slice", "rows", "", *names], rows, ["rows", *names]) if rows else ""
+    return table(["slice", "rows", "", *names], rows, ["rows", *names]) if rows else ""
 
 
 def _bar(share: float) -> str:
@@ -201,7 +208,7 @@ def _data(evidence: Mapping[str, Any]) -> str:
     return (
         f"<p>Judged on {found['rows']:,} rows from {found['first_day']} to {found['last_day']}, "
         f"later than every row it learned from.</p><p><code>{found['sha256']}</code></p>"
-        + _table(["feature", "kind", "missing values"], rows)
+        + table(["feature", "kind", "missing values"], rows)
     )
 
 
@@ -211,7 +218,7 @@ def _provenance(evidence: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pairs(pairs: Mapping[str, Any]) -> str:
-    return _table(
+    return table(
         ["", ""],
         [[escape(key), f"<code>{escape(str(value))}</code>"] for key, value in pairs.items()],
     )

@@ -63,10 +63,7 @@ class Pipeline:
             stages.Stage("ingest", self.ingest, [data, frames], files=[self.source]),
             stages.Stage("preprocess", self.preprocess, [preprocess], splits),
             stages.Stage(
-                "train",
-                self.train,
-                [train, model_format],
-                self.model.model_dump(mode="json"),
+                "train", self.train, [train, model_format], self.model.model_dump(mode="json")
             ),
             stages.Stage("evaluate", self.evaluate, [evaluate]),
             stages.Stage(

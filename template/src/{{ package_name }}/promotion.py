@@ -76,11 +76,7 @@ def evaluate(store: Store, chosen: argparse.Namespace) -> Result:
     version = candidate(store, chosen.version)
     evidence = examine(store, version, new_holdout=chosen.new_holdout).as_dict()
     card = write_card(store, version, evidence)
-    return {
-        **evidence,
-        "expect": evidence["champion"] or journal.NONE,
-        "card": str(card),
-    }
+    return {**evidence, "expect": evidence["champion"] or journal.NONE, "card": str(card)}
 
 
 def promote(store: Store, chosen: argparse.Namespace) -> Result:

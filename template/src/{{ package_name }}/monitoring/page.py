@@ -5,7 +5,7 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from ..model_card import STYLE
+from ..model_card import page, table
 from .profile import Metric
 from .report import UNLISTED, Bin, ColumnReport, Day, Report
 
@@ -68,18 +68,9 @@ def render(report: Report) -> str:
         "Features together": "".join(f"<p>{escape(f.sentence)}</p>" for f in report.together),
         "The log": _log(report),
     }
-    body = "".join(
-        f"<section><h2>{name}</h2>{content}</section>\n"
-        for name, content in sections.items()
-        if content
-    )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}: {HEADLINES[report.verdict][1]}</title>"
-        f"<style>{STYLE}{MORE_STYLE}</style></head><body><main>\n"
-        f"{_header(title, report)}\n{body}</main><script>{SCRIPT}</script></body></html>\n"
-    )
+    whole = f"{title}: {HEADLINES[report.verdict][1]}"
+    script = f"<script>{SCRIPT}</script>"
+    return page(whole, _header(title, report), sections, MORE_STYLE, script)
 
 
 def _header(title: str, report: Report) -> str:
@@ -121,22 +112,6 @@ def asked(report: Report) -> str:
     return f"Would ask for {what}; --request does."
 
 
-def _table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "", numbers: int = 1
-) -> str:
-    """Build a table from cells that are HTML already; columns from `numbers` on align right."""
-    marks = ["" if place < numbers else " class=n" for place in range(len(head))]
-    titles = "".join(f"<th{mark}>{name}</th>" for mark, name in zip(marks, head, strict=True))
-    lines = "".join(
-        f"<tr>{''.join(f'<td{m}>{cell}</td>' for m, cell in zip(marks, row, strict=True))}</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="{kind}"><div class="scroll"><table><thead><tr>{titles}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div></div>"
-    )
-
-
 def _performance(report: Report) -> str:
     found = report.performance
     if found is None:
@@ -149,7 +124,7 @@ def _performance(report: Report) -> str:
         for name, metric in found.metrics.items()
     ]
     head = ["metric", "now", "95 % interval", "holdout", "95 % interval"]
-    return f"<ul>{said}</ul>{_table(head, rows) if rows else ''}"
+    return f"<ul>{said}</ul>{table(head, rows, head[1:]) if rows else ''}"
 
 
 def _metric(found: Metric | None) -> tuple[str, str]:
@@ -252,7 +227,8 @@ def _histogram(bins: Sequence[Bin], kind: str = "plot", width: int = 240, height
 
 def _bins(bins: Sequence[Bin]) -> str:
     rows = [[escape(b.label), f"{b.reference:.1%}", f"{b.current:.1%}"] for b in bins]
-    return f"<details><summary>numbers</summary>{_table(['', 'reference', 'now'], rows)}</details>"
+    told = table(["", "reference", "now"], rows, ["reference", "now"])
+    return f"<details><summary>numbers</summary>{told}</details>"
 
 
 FEATURE_HEAD = ("feature", "distribution", "moved", "missing", "not listed", "by chance", "")
@@ -328,7 +304,7 @@ def _log(report: Report) -> str:
         seen = ", ".join(f"{number} ({rows:,})" for number, rows in sorted(log.versions.items()))
         notes.append(f"Versions that answered: {seen}.")
     said = "".join(f"<p>{escape(note)}</p>" for note in notes)
-    return said + _table(["", "count"], rows)
+    return said + table(["", "count"], rows, ["count"])
 
 
 def text(report: Report, folder: Path) -> str:

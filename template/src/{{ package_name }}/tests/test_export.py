@@ -102,8 +102,7 @@ def differs(model: Model) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(
-    ("converter", "reason"),
-    [(fails, "no such operator"), (differs, "its answers differ by")],
+    ("converter", "reason"), [(fails, "no such operator"), (differs, "its answers differ by")]
 )
 def test_what_cannot_be_exported_is_served_natively_and_says_why(
     converter: Callable[[Model], onnx.ModelProto],

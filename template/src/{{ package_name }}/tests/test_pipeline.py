@@ -3,7 +3,9 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -233,6 +235,16 @@ errors.run_command(lambda _: run_pipeline.main(["--force"]))
 """
 
 
+@contextmanager
+def hanging(project: Project) -> Iterator[subprocess.Popen[str]]:
+    """Start a run in a process of its own; give it once it trains, which it does for ever."""
+    code = HANGING.format(package=PACKAGE, root=str(project.folder))
+    with project.python("-c", code) as child:
+        assert child.stdout is not None
+        assert any(line == "training\n" for line in child.stdout)
+        yield child
+
+
 @pytest.mark.parametrize(
     ("sign", "told"),
     [(signal.SIGTERM, (TERMINATED, "")), (signal.SIGINT, (INTERRUPTED, "interrupted\n"))],
@@ -241,10 +253,7 @@ def test_a_stopped_run_is_closed_and_keeps_others_out_until_then(
     project: Project, message: Message, sign: signal.Signals, told: tuple[int, str]
 ) -> None:
     before = digests.tree_digest(project.outputs / "train")
-    code = HANGING.format(package=PACKAGE, root=str(project.folder))
-    with project.python("-c", code) as child:
-        assert child.stdout is not None
-        assert any(line == "training\n" for line in child.stdout)
+    with hanging(project) as child:
         assert f"another run (process {child.pid})" in message(lambda: run_pipeline.main([]))
         child.send_signal(sign)
         if sign == signal.SIGTERM:
@@ -259,10 +268,7 @@ def test_a_stopped_run_is_closed_and_keeps_others_out_until_then(
 def test_a_killed_run_is_closed_by_the_sweeper_and_no_other(
     project: Project, message: Message
 ) -> None:
-    code = HANGING.format(package=PACKAGE, root=str(project.folder))
-    with project.python("-c", code) as child:
-        assert child.stdout is not None
-        assert any(line == "training\n" for line in child.stdout)
+    with hanging(project) as child:
         assert "another run" in message(lambda: run_pipeline.main(["--sweep"]))
         child.kill()
     experiment = project.client.get_experiment_by_name(project.settings.mlflow_experiment_name)
