@@ -16,6 +16,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import STARTUP_FAILURE
 
@@ -31,6 +32,7 @@ from .predictor import Predictor
 from .request import ERRORS, read_body
 
 PREDICT = "/predict"
+JSON = b"application/json"
 
 
 class Health(BaseModel):
@@ -76,7 +78,7 @@ def create_app(keeper: Keeper, board: Board, settings: Settings) -> ASGIApp:
     async def predict(request: Request) -> Response:
         """Predict for one or more instances; the answers come in the same order."""
         answered = await predictor(request, predictor.parser.body)
-        return Response(answered.model_dump_json(), media_type="application/json")
+        return Answer(to_json(answered))
 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
@@ -128,6 +130,14 @@ def create_app(keeper: Keeper, board: Board, settings: Settings) -> ASGIApp:
     app.include_router(extra.router)
     direct = Direct(PREDICT, predict, app)
     return Guard(direct, log_requests=settings.log_level in {"debug", "info"})
+
+
+class Answer(Response):
+    """JSON, with headers that took the framework as long to build as the answer takes to score."""
+
+    def __init__(self, body: bytes) -> None:
+        self.status_code, self.body, self.background = 200, body, None
+        self.raw_headers = [(b"content-length", b"%d" % len(body)), (b"content-type", JSON)]
 
 
 class Direct:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from time import perf_counter
 
 import numpy as np
@@ -47,7 +48,7 @@ class Served:
     inline_rows: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Waiting:
     """A request that has not been scored yet."""
 
@@ -153,7 +154,8 @@ def outcome(served: Served, asked: list[Instances]) -> list[Scores | ModelError]
         return [error]
     if len(asked) == 1:
         return [scores]
-    return [*np.split(scores, np.cumsum([len(instances) for instances in asked])[:-1])]
+    ends = [*accumulate(map(len, asked))]
+    return [scores[end - len(instances) : end] for end, instances in zip(ends, asked, strict=True)]
 
 
 def _scores(scorer: Scorer, instances: Instances) -> Scores:

@@ -5,8 +5,6 @@ import logging
 import os
 import re
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter, time
 from typing import Any
 
@@ -16,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..settings import Settings
-from .observe import REJECTED, count_request, log_access
+from .observe import REJECTED, AccessLog, count_request
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}\Z")
 WEBHOOK_SECONDS = 300.0
@@ -33,7 +31,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, log_requests: bool) -> None:
         self._app = app
-        self._log_requests = log_requests
+        self._log = AccessLog() if log_requests else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -58,20 +56,20 @@ class Guard:
             log.exception("request %s failed", identity.decode())
             if not status:
                 await JSONResponse({"detail": "internal error"}, 500)(scope, receive, tagged)
-        self._record(scope, status, perf_counter() - started, identity)
+        self._record(scope, status, perf_counter() - started)
 
-    def _record(self, scope: Scope, status: int, seconds: float, identity: bytes) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # Paths that no route has are one: a client could make up any number of them.
         route = getattr(scope.get("route"), "path", "other")
         count_request(route, status, seconds)
-        if self._log_requests and route not in UNLOGGED:
-            about = {"request_id": identity.decode(), "method": scope["method"]}
-            log_access(about, path=scope["path"][:200], status=status, ms=round(seconds * 1e3, 3))
+        if self._log and route not in UNLOGGED:
+            identity = scope["state"]["request_id"]
+            self._log.write(identity, scope["method"], scope["path"], status, seconds)
 
 
 def request_id(scope: Scope) -> bytes:
     """Return the id that the client gave, or a new one where it gave none that fits a log."""
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    given = dict(scope["headers"]).get(b"x-request-id", b"")
     identity: bytes = given if REQUEST_ID.match(given) else os.urandom(8).hex().encode()
     scope.setdefault("state", {})["request_id"] = identity.decode()
     return identity
@@ -89,17 +87,16 @@ class Room:
         self._requests = 0
         self._bytes = 0
 
-    @contextmanager
-    def take(self, request: Request) -> Iterator[None]:
-        """Hold a place for a request, and as many bytes as its body may have.
+    def enter(self, request: Request) -> int:
+        """Take a place for a request, and as many bytes as its body may have; return these.
 
         Raises
         ------
         HTTPException
             413 if the body is announced as too large, 503 if there is no room for it now.
         """
-        announced = request.headers.get("content-length", "")
-        size = int(announced) if announced.isdecimal() else self._largest
+        announced = dict(request.scope["headers"]).get(b"content-length", b"")
+        size = int(announced) if announced.isdigit() else self._largest
         if size > self._largest:
             raise HTTPException(
                 413, f"the body is larger than {self._largest:,} bytes; send fewer instances"
@@ -110,11 +107,12 @@ class Room:
             raise overloaded("capacity")
         self._requests += 1
         self._bytes += size
-        try:
-            yield
-        finally:
-            self._requests -= 1
-            self._bytes -= size
+        return size
+
+    def leave(self, size: int) -> None:
+        """Give back what `enter` took."""
+        self._requests -= 1
+        self._bytes -= size
 
 
 def overloaded(reason: str) -> HTTPException:

@@ -14,7 +14,7 @@ from .guard import Room, check_key, overloaded
 from .prediction_log import open_log
 from .request import Parser, read_body
 
-NULLABLE = [column.name for column in FEATURES if column.nullable]
+MISSING = {each.name: observe.MISSING.labels(each.name) for each in FEATURES if each.nullable}
 Rows = list[dict[str, Any]]
 
 
@@ -39,23 +39,27 @@ class Predictor:
             4xx for what the client can mend, 503 where there is no room, 500 where the model fails.
         """
         check_key(request, self._keys)
-        with self._room.take(request):
+        size = self._room.enter(request)
+        try:
             instances = read(await read_body(request, self._limit))
-            try:
-                scores, served = await self._batcher.score(instances)
-            except LateError:
-                raise overloaded("deadline") from None
-            except ModelError:
-                raise HTTPException(500, "the model gave no number for an instance") from None
-        self._log.write(request.state.request_id, served.release.version, instances, scores)
+            scores, served = await self._batcher.score(instances)
+        except LateError:
+            raise overloaded("deadline") from None
+        except ModelError:
+            raise HTTPException(500, "the model gave no number for an instance") from None
+        finally:
+            self._room.leave(size)
+        self._log.write(
+            request.scope["state"]["request_id"], served.release.version, instances, scores
+        )
         count(scores)
         self._count(instances)
         return answer(scores, served.release)
 
     def _count(self, instances: Rows) -> None:
-        for name in NULLABLE:
-            if missing := sum(instance[name] is None for instance in instances):
-                observe.MISSING.labels(name).inc(missing)
+        for name, counted in MISSING.items():
+            if missing := [instance[name] for instance in instances].count(None):
+                counted.inc(missing)
         if self._log.dropped > self._dropped:
             observe.DROPPED.inc(self._log.dropped - self._dropped)
             self._dropped = self._log.dropped

@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import ErrorDetails
+from starlette.requests import ClientDisconnect
 
 from ..contract import FEATURES, example
 from ..schema import Features
@@ -141,10 +142,16 @@ async def read_body(request: Request, limit: int) -> bytes:
     ------
     HTTPException
         413 as soon as it is longer than `limit` bytes.
+    ClientDisconnect
+        The client left before its end.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    body, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > limit:
             raise HTTPException(
                 413, f"the body is larger than {limit:,} bytes; send fewer instances"

@@ -4,6 +4,7 @@ Each feature is an input of shape [rows]; each list that `/predict` answers with
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Request
@@ -23,9 +24,7 @@ DATATYPES: dict[Kind, Datatype] = {
 }  # fmt: skip
 LISTS: dict[Any, Datatype] = {list[bool]: "BOOL", list[float]: "FP64"}
 OUTPUTS = {
-    name: LISTS[field.annotation]
-    for name, field in PredictResponse.model_fields.items()
-    if field.annotation in LISTS
+    field.name: LISTS[field.type] for field in fields(PredictResponse) if field.type in LISTS
 }
 INPUTS = {column.name: DATATYPES[column.kind] for column in FEATURES}
 
@@ -95,15 +94,10 @@ def outputs(answered: PredictResponse, wanted: list[Wanted] | None) -> list[dict
     names = [*OUTPUTS] if wanted is None else [each.name for each in wanted]
     if unknown := [name for name in names if name not in OUTPUTS]:
         raise HTTPException(422, f"there is no output {unknown[0][:80]!r}; there are {[*OUTPUTS]}")
-    lists = answered.model_dump(include=set(names))
+    lists = [(name, getattr(answered, name)) for name in names]
     return [
-        {
-            "name": name,
-            "datatype": OUTPUTS[name],
-            "shape": [len(lists[name])],
-            "data": lists[name],
-        }
-        for name in names
+        {"name": name, "datatype": OUTPUTS[name], "shape": [len(data)], "data": data}
+        for name, data in lists
     ]
 
 

@@ -299,17 +299,13 @@ def test_with_keys_only_who_has_one_may_predict(trained: Project, tmp_path: Path
 def test_beyond_capacity_it_says_when_to_come_back() -> None:
     room = Room(Settings(_env_file=None, max_waiting=2))
     request = Request({"type": "http", "headers": [(b"content-length", b"1000000")]})
-    with (
-        room.take(request),
-        room.take(request),
-        pytest.raises(HTTPException) as refused,
-        room.take(request),
-    ):
-        pass
+    _, size = room.enter(request), room.enter(request)
+    with pytest.raises(HTTPException) as refused:
+        room.enter(request)
     assert refused.value.status_code == 503
     assert (refused.value.headers or {})["retry-after"] == "1"
-    with room.take(request):
-        pass
+    room.leave(size)
+    assert room.enter(request) == size
 
 
 def test_without_a_production_model_it_says_so_and_does_not_start(project: Project) -> None:

@@ -1,9 +1,10 @@
 """What the service answers: the decision, its probability, and the model that made it."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter, Histogram
-from pydantic import BaseModel
 
 from ..schema import THRESHOLD
 from .source import Release
@@ -15,14 +16,16 @@ SCORE = Histogram(
 )
 
 
-class ModelInfo(BaseModel):
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
     """Which version of which model."""
 
     name: str
     version: str
 
 
-class PredictResponse(BaseModel):
+@dataclass(frozen=True, slots=True)
+class PredictResponse:
     """One answer per instance, in the order asked."""
 
     predictions: list[bool]
