@@ -12,5 +12,5 @@ sys.excepthook = errors.uncaught
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # MLflow reports usage to its makers from a thread that changes the environment while others read
-# it, which made a login to Databricks fail. Export it as false to have the reports sent.
+# it, for which a login failed. Export this as false to have the reports sent.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
