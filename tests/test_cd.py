@@ -185,7 +185,7 @@ def test_a_registry_that_no_service_reads_is_moved_after_the_release_only(
         assert recorded.lines() == ["make install", "make release-deploy", promoted(stage)]
     told = [p for p in project.rglob("*") if p.is_file() and p.suffix in {".mk", ".yml", ".md"}]
     offering = [p.name for p in told if "MODEL_SOURCE=registry" in p.read_text()]
-    assert offering == [f"{tracking}.md"]  # where it is said not to be for this registry
+    assert offering == [f"{tracking}.md"]  # where it is said to be refused
 
 
 @pytest.mark.parametrize("moved", [True, False])

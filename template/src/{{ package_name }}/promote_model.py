@@ -68,9 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 3 if gates refuse, 4 on a conflict."""
     chosen = parse(arguments)
     settings = load_settings()
+    with tracking.explained(settings.mlflow_tracking_uri):
+        store = open_store(settings)
     for step in steps(chosen):
         with tracking.explained(settings.mlflow_tracking_uri):
-            result = COMMANDS[chosen.command](open_store(settings), step)
+            result = COMMANDS[chosen.command](store, step)
         if chosen.json:
             print(json.dumps(result, indent=2))
         else:
