@@ -15,6 +15,7 @@ from typing import Any
 import copier
 import pytest
 import uv
+from copier._main import Worker
 from jinja2 import Environment
 from matrix import MATRIX, Answers, complete, label
 from package_index import environment
@@ -114,6 +115,14 @@ def compiled_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Environment, "compile", remembered)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modes_left_to_git() -> Iterator[None]:
+    """Spare one git per file: by it Copier asks for `core.fileMode`, which is true here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Worker, "_sync_git_index_executable_bit", lambda *_: None)
         yield
 
 
