@@ -90,7 +90,9 @@ class Job:
         output = self.scratch / "output"
         output.write_text("")
         done = subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", self.filled(step["run"])],
+            # A step that does not name its shell runs without pipefail.
+            ["bash", "-e", *(["-o", "pipefail"] if step.get("shell") else []), "-c",
+             self.filled(step["run"])],
             cwd=self.workspace, env={**self.variables, **variables, "GITHUB_OUTPUT": str(output)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip

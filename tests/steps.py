@@ -86,7 +86,8 @@ def _run(
     for path in written.values():
         path.write_text("")
     done = subprocess.run(
-        ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
+        # A step that does not name its shell runs without pipefail.
+        ["bash", "-e", *(["-o", "pipefail"] if step.get("shell") else []), "-c", step["run"]],
         cwd=folder,
         env={**variables, **{name: str(path) for name, path in written.items()}},
         stdin=subprocess.DEVNULL,
