@@ -28,7 +28,8 @@ RECORDER = """#!{python}
 import json, os, pathlib, sys
 name, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
 line = " ".join([name, *words])
-known = {{k: os.environ[k] for k in ("ENV", "VARIABLES", "SMOKE_API_KEY") if os.environ.get(k)}}
+asked = ("ENV", "VARIABLES", "SMOKE_API_KEY", "TO", "REASON")
+known = {{k: os.environ[k] for k in asked if os.environ.get(k)}}
 with open(os.environ["RECORD"], "a") as record:
     record.write(json.dumps([line, known]) + "\\n")
 for part, text in json.loads(os.environ["SAYS"]).items():
@@ -220,10 +221,30 @@ def test_rollback_goes_back_and_unlocks_only_if_told(recorded: Recorded) -> None
     given = {"environment": "production", "release": "r1", "reason": "it's $(bad)", "unlock": ""}
     done = recorded.job("rollback.yml", "rollback", inputs=given)
     assert done.passed, done.printed
-    assert recorded.lines() == ["make install", "make rollback TO=r1 REASON=it's $(bad)"]
+    assert recorded.lines() == ["make install", "make rollback"]
+    told = recorded.variables("make rollback")
+    assert (told["TO"], told["REASON"]) == ("r1", "it's $(bad)")
     recorded.record.write_text("")
     recorded.job("rollback.yml", "rollback", inputs={**given, "unlock": "true"})
     assert "make unlock" in recorded.lines()
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_what_a_rollback_is_told_is_text_and_no_command(
+    cloud: str, copy_of: Render, tmp_path: Path
+) -> None:
+    project = copy_of(cloud=cloud)
+    (tmp_path / "uv").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "uv").chmod(0o755)
+    told = """$(shell touch made) $5 "; touch made; " `touch made` it's"""
+    given = {**os.environ, "ENV": "production", "TO": told, "REASON": told}
+    done = subprocess.run(
+        ["make", "--silent", "rollback", f"UV={tmp_path / 'uv'}"],
+        cwd=project, env=given, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    words = ["run", "--no-sync", "release", "rollback", "--env", "production"]
+    assert done.stdout.splitlines() == [*words, "--to", told, "--reason", told]
+    assert not (project / "made").exists()
 
 
 def test_image_is_built_and_asked_in_ci(recorded: Recorded) -> None:
