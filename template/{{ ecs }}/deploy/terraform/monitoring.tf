@@ -160,6 +160,10 @@ resource "aws_ecs_task_definition" "monitoring" {
       for key, value in merge(local.settings, { PREDICTION_LOG = "s3://${aws_s3_bucket.this["predictions"].bucket}/predictions" }) :
       { name = key, value = value }
     ]
+    secrets = [ # those of the registry only
+      for key in var.secrets :
+      { name = key, valueFrom = aws_secretsmanager_secret.setting[key].arn } if startswith(key, "MLFLOW_")
+    ]
     logConfiguration = {
       logDriver = "awslogs"
       options = {

@@ -53,6 +53,11 @@ class Place:
         """The bucket of Terraform's state."""
         return f"{self.project}-terraform-state"
 
+    @property
+    def backend(self) -> list[str]:
+        """Where Terraform keeps what it knows of the environment."""
+        return [f"bucket={self.state}", f"prefix={self.name}"]
+
     def foundations(self) -> list[Step]:
         """Return what must exist before Terraform can run."""
         bucket, project = f"gs://{self.state}", f"--project={self.project}"
@@ -91,12 +96,11 @@ class Place:
 
     def terraform(self, *words: str) -> None:
         """Run Terraform over the environment's own state."""
-        backend = [f"bucket={self.state}", f"prefix={self.name}"]
         given = [
             f"project={self.project}", f"region={self.region}", f"environment={self.environment}",
             f"github_repository_id={self.repository.number}",
         ]  # fmt: skip
-        terraform.run(self.environment, backend, given, list(words))
+        terraform.run(self.environment, self.backend, given, list(words))
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""

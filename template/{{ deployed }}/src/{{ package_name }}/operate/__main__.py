@@ -3,8 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..errors import run_command
+from ..release.interface import CloudError
 from . import github, terraform
 from .place import Place
 from .steps import carry_out
@@ -56,6 +58,7 @@ def _apply(place: Place, _chosen: argparse.Namespace) -> int:
 
 def _github(place: Place, _chosen: argparse.Namespace) -> int:
     """Copy Terraform's outputs to the variables of GitHub's environments."""
+    terraform.initialise(terraform.FOLDER, place.backend)  # it may have been another's state
     here, outputs = place.repository, terraform.outputs()
     carry_out(github.variables(here, place.environment, outputs["variables"]), really=True)
     carry_out(github.variables(here, "plan", outputs["plan_variables"]), really=True)
@@ -68,6 +71,11 @@ def _destroy(place: Place, chosen: argparse.Namespace) -> int:
         place.terraform("plan", "-destroy", "-lock=false")
         print("\nNothing was destroyed. To destroy this, add ARGS=--yes.")
         return 0
+    if chosen.env == "staging" and (others := replace(place, environment="production").survivors()):
+        raise CloudError(
+            "production takes its images from the registry that goes with staging; destroy "
+            f"production first: {', '.join(others)}"
+        )
     try:
         place.terraform("destroy", "-auto-approve")
     except terraform.TerraformFailedError as error:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ..release.command import attempt, run_json
 from .steps import Step, succeeds
 
-ENVIRONMENTS = ("evaluation", "plan", "staging", "production")
-PROTECTED = ("evaluation", "staging", "production")  # only main deploys; pull requests plan
+PROTECTED = ("evaluation", "monitoring", "training", "staging", "production")  # for main only
+ENVIRONMENTS = (*PROTECTED, "plan")  # which pull requests do
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def repository() -> Repository:
 
 
 def environments(here: Repository) -> list[Step]:
-    """Return the steps to the four environments; production waits for whoever runs this."""
+    """Return the steps to all environments; production waits for whoever runs this."""
     return [_environment(here, name) for name in ENVIRONMENTS]
 
 

@@ -1,5 +1,6 @@
 """Steps that look first: what is there already is left alone, and nothing is made unasked."""
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,10 @@ class Step:
     @property
     def fix(self) -> str:
         """What a person would type."""
-        typed = " && ".join(" ".join(words) for words in self.commands)
-        return f"{typed} <<< '{self.text}'" if self.text else typed
+        first, *others = map(shlex.join, self.commands)
+        return " && ".join(
+            [f"{first} <<< {shlex.quote(self.text)}" if self.text else first, *others]
+        )
 
 
 def succeeds(*words: str) -> bool:

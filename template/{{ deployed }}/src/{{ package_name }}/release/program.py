@@ -178,9 +178,7 @@ class Program:
         if lock is None:
             return None
         if lock.before is not None and lock.release != journal.ROLLBACK:
-            for revision in self.cloud.traffic():
-                if revision != lock.before:
-                    self.cloud.withdraw(revision, lock.before)
+            self.cloud.withdraw(lock.before, lock.before)  # a candidate may run without traffic too
         journal.record(self.cloud, journal.UNLOCKED, lock.release, "", journal.describe(lock))
         self.cloud.delete(journal.LOCK)
         return f"{journal.describe(lock)}; {self.cloud.live() or 'nothing'} serves"

@@ -23,7 +23,7 @@ def variable(name: str, default: str | None = None) -> str:
     value = os.environ.get(name) or every.get(name) or default
     if value is None:
         raise ConfigError(
-            f"{name} is not set; `make github ENV=…` copies it from Terraform's outputs, and "
-            "`make doctor ENV=…` says what else is missing"
+            f"{name} is not set: `make github ENV=…` copies it from Terraform to GitHub, a line in "
+            "docs/runbook.md from there to a shell; `make doctor ENV=…` says what else is missing"
         )
     return str(value)

@@ -1,4 +1,4 @@
-# `make tf-test`: what is asked of the plan, without an account.
+# `terraform test`, here in deploy/terraform: what is asked of the plan, without an account.
 
 mock_provider "aws" {
   mock_data "aws_availability_zones" {

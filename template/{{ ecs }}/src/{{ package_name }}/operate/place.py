@@ -55,6 +55,12 @@ class Place:
         return f"{terraform.name()}-terraform-state-{self.account}"
 
     @property
+    def backend(self) -> list[str]:
+        """Where Terraform keeps what it knows of the environment."""
+        key = f"key={self.name}/terraform.tfstate"
+        return [f"bucket={self.state}", key, f"region={self.region}"]
+
+    @property
     def issuer(self) -> str:
         """What the account calls GitHub, once it trusts it."""
         return f"arn:aws:iam::{self.account}:oidc-provider/{ISSUER}"
@@ -101,15 +107,12 @@ class Place:
         """Run Terraform over the environment's own state."""
         here = self.repository
         owner = run_json(["gh", "api", f"repos/{here.name}", "--jq", ".owner.id"])
-        backend = [
-            f"bucket={self.state}", f"key={self.name}/terraform.tfstate", f"region={self.region}",
-        ]  # fmt: skip
         given = [
             f"region={self.region}", f"environment={self.environment}",
             f"github_repository={here.name}", f"github_owner_id={owner}",
             f"github_repository_id={here.number}", f"state_bucket={self.state}",
         ]  # fmt: skip
-        terraform.run(self.environment, backend, given, list(words))
+        terraform.run(self.environment, self.backend, given, list(words))
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
+from ...operate import __main__ as operate
 from ...operate import place
+from ...release.interface import CloudError
 from .conftest import GITHUB, Commands, run
 
 READS = ("describe", "list", "view", "print-access-token", "get-iam-policy", "output")
+INIT = (
+    "terraform init -reconfigure -input=false -backend-config=bucket=project-terraform-state "
+    "-backend-config=prefix=example-production"
+)
 
 
 class Clouds(Commands):
@@ -121,13 +127,10 @@ def test_trust_in_another_repository_is_found(
 
 
 def test_apply_uses_the_environments_own_state(clouds: Clouds) -> None:
-    backend = (
-        "-backend-config=bucket=project-terraform-state -backend-config=prefix=example-production"
-    )
     given = "-var=environment=production -var=github_repository_id=123456"
     assert run("apply") == 0
     assert clouds.made == [
-        f"terraform init -reconfigure -input=false {backend}",
+        INIT,
         "terraform apply -var=project=project -var=region=europe-west1 " + given,
     ]
 
@@ -135,9 +138,22 @@ def test_apply_uses_the_environments_own_state(clouds: Clouds) -> None:
 def test_outputs_become_variables_of_github(clouds: Clouds) -> None:
     assert run("github") == 0
     assert clouds.made == [
+        INIT,
         "gh variable set GCP_PROJECT --env=production --repo=acme/example --body=project",
         "gh variable set GCP_SERVICE_ACCOUNT --env=plan --repo=acme/example --body=plan@project",
     ]
+
+
+def test_staging_is_not_destroyed_under_production(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds.left = {"run services list": [{"metadata": {"name": "example-production"}}]}
+    with pytest.raises(CloudError, match="production first: service example-production"):
+        operate.main(["destroy", "--env", "staging", "--yes"])
+    assert clouds.made == []
+    clouds.left = {}
+    assert operate.main(["destroy", "--env", "staging", "--yes"]) == 0
+    assert capsys.readouterr().out == "nothing is left\n"
 
 
 def test_destroy_needs_a_yes(clouds: Clouds, capsys: pytest.CaptureFixture[str]) -> None:

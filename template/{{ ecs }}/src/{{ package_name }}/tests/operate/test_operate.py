@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from ...operate import __main__ as operate
 from ...operate import place
+from ...release.interface import CloudError
 from .conftest import GITHUB, Commands, run
 
 READS = ("describe", "get-", "head-", "list", "view", "output")
 STATE = "example-terraform-state-111"
+INIT = (
+    f"terraform init -reconfigure -input=false -backend-config=bucket={STATE} "
+    "-backend-config=key=example-production/terraform.tfstate -backend-config=region=eu-west-1"
+)
 
 
 class Aws(Commands):
@@ -130,13 +136,11 @@ def test_trust_in_something_else_is_found(
 
 def test_apply_uses_the_environments_own_state_and_the_numbers(aws: Aws) -> None:
     assert run("apply") == 0
-    key = "-backend-config=key=example-production/terraform.tfstate"
-    backend = f"-backend-config=bucket={STATE} {key} -backend-config=region=eu-west-1"
     given = "-var=region=eu-west-1 -var=environment=production"
     here = "-var=github_repository=acme/example -var=github_owner_id=7"
     number = f"-var=github_repository_id=123456 -var=state_bucket={STATE}"
     assert aws.made == [
-        f"terraform init -reconfigure -input=false {backend}",
+        INIT,
         f"terraform apply {given} {here} {number}",
     ]
 
@@ -145,9 +149,22 @@ def test_outputs_become_variables_of_github(aws: Aws) -> None:
     assert run("github") == 0
     where = "--repo=acme/example"
     assert aws.made == [
+        INIT,
         f"gh variable set ECS_CLUSTER --env=production {where} --body=example-production",
         f"gh variable set PLANNED_ENVIRONMENT --env=plan {where} --body=production",
     ]
+
+
+def test_staging_is_not_destroyed_under_production(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws.left = {"list-clusters": ["example-production"]}
+    with pytest.raises(CloudError, match="production first: cluster example-production"):
+        operate.main(["destroy", "--env", "staging", "--yes"])
+    assert aws.made == []
+    aws.left = {}
+    assert operate.main(["destroy", "--env", "staging", "--yes"]) == 0
+    assert capsys.readouterr().out == "nothing is left\n"
 
 
 def test_destroy_needs_a_yes_and_lists_what_survives(
