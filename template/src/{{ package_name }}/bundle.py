@@ -68,8 +68,8 @@ def describe(runtime: Literal["onnx", "native"], note: str = "") -> Description:
     return Description(runtime=runtime, categories=CATEGORIES, numbers=NUMBERS, note=note)
 
 
-def load(folder: Path) -> Scorer:
-    """Load a bundle.
+def load(folder: Path, *, own_features: bool = False) -> Scorer:
+    """Load a bundle, of the schema's features or, to compare models, of those it was made for.
 
     Raises
     ------
@@ -82,15 +82,18 @@ def load(folder: Path) -> Scorer:
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise RegistryError(f"{folder} holds no bundle that this service reads: {reason}") from None
-    if (description.categories, description.numbers) != (CATEGORIES, NUMBERS):
+    features = description.categories, description.numbers
+    if features != (CATEGORIES, NUMBERS) and not own_features:
         raise RegistryError(f"{folder} was made for other features than schema.py: train again")
     if description.runtime == "onnx":
-        return Scorer(description, graph(folder / GRAPH))
+        return Scorer(description, graph(folder / GRAPH, *features))
     return Scorer(description, _native(folder))
 
 
-def graph(path: Path) -> Callable[[Instances], Scores]:
-    """Return what runs an exported graph, on one thread.
+def graph(
+    path: Path, categories: Sequence[str] = CATEGORIES, numbers: Sequence[str] = NUMBERS
+) -> Callable[[Instances], Scores]:
+    """Return what runs an exported graph of these features, on one thread.
 
     One thread adds in one order, so answers do not depend on the machine, and several requests do
     not fight for its cores; a service scales by processes.
@@ -113,48 +116,41 @@ def graph(path: Path) -> Callable[[Instances], Scores]:
     except Exception as error:  # noqa: BLE001 - whatever a damaged file raises, it is its fault
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RegistryError(f"{path} is not a graph that can be run: {reason}") from None
-    _check(path, session)
-    encoders = [
-        (name, encode)
-        for name, columns, encode in (
-            (CATEGORY_INPUT, CATEGORIES, _texts),
-            (NUMBER_INPUT, NUMBERS, _numbers),
+    encoders = {
+        name: (columns, encode, kind)
+        for name, columns, encode, kind in (
+            (CATEGORY_INPUT, categories, _texts, "tensor(string)"),
+            (NUMBER_INPUT, numbers, _numbers, "tensor(double)"),
         )
         if columns
-    ]
+    }
+    inputs = {each.name: each.type for each in session.get_inputs()}
+    outputs = {each.name: each.type for each in session.get_outputs()}
+    wanted = {name: kind for name, (_, _, kind) in encoders.items()}
+    if inputs != wanted or outputs != {SCORES: "tensor(double)"}:
+        raise RegistryError(f"{path} takes {inputs} and gives {outputs}, not what this code sends")
 
     def score(instances: Instances) -> Scores:
-        feed = {name: encode(instances) for name, encode in encoders}
+        feed = {name: encode(instances, columns) for name, (columns, encode, _) in encoders.items()}
         scores: Scores = session.run([SCORES], feed)[0]
         return scores
 
     return score
 
 
-def _check(path: Path, session: ort.InferenceSession) -> None:
-    wanted = {
-        **({CATEGORY_INPUT: "tensor(string)"} if CATEGORIES else {}),
-        **({NUMBER_INPUT: "tensor(double)"} if NUMBERS else {}),
-    }
-    inputs = {each.name: each.type for each in session.get_inputs()}
-    outputs = {each.name: each.type for each in session.get_outputs()}
-    if inputs != wanted or outputs != {SCORES: "tensor(double)"}:
-        raise RegistryError(f"{path} takes {inputs} and gives {outputs}, not what this code sends")
-
-
-def _texts(instances: Instances) -> NDArray[np.object_]:
-    found = np.empty((len(instances), len(CATEGORIES)), dtype=object)
+def _texts(instances: Instances, columns: Sequence[str]) -> NDArray[np.object_]:
+    found = np.empty((len(instances), len(columns)), dtype=object)
     for row, instance in enumerate(instances):
-        for column, name in enumerate(CATEGORIES):
+        for column, name in enumerate(columns):
             value = instance.get(name)
             found[row, column] = MISSING if value is None else value
     return found
 
 
-def _numbers(instances: Instances) -> Scores:
-    values = [[instance.get(name) for name in NUMBERS] for instance in instances]
+def _numbers(instances: Instances, columns: Sequence[str]) -> Scores:
+    values = [[instance.get(name) for name in columns] for instance in instances]
     # A float64 array reads None as NaN.
-    return np.array(values, dtype=np.float64).reshape(len(instances), len(NUMBERS))
+    return np.array(values, dtype=np.float64).reshape(len(instances), len(columns))
 
 
 def _native(folder: Path) -> Callable[[Instances], Scores]:

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-import time
+import timeit
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,12 +167,8 @@ def _served(
     """Predict once with what a service would load, then time it; its digest was checked before."""
     row = [example()]
     value = float(scorer(row)[0])
-    times = []
-    for _ in range(TIMED_PREDICTIONS):
-        started = time.perf_counter()
-        scorer(row)
-        times.append(time.perf_counter() - started)
-    latency, size = min(times) * 1e3, registry.size(path) / 1e6
+    seconds = timeit.repeat(lambda: scorer(row), number=1, repeat=TIMED_PREDICTIONS)
+    latency, size = min(seconds) * 1e3, registry.size(path) / 1e6
     return [
         Gate(
             "bundle",
@@ -297,8 +293,17 @@ def _improvement(
     if evidence.champion == evidence.version:
         return Gate("improvement", passed=True, measured="it is in production", bound=bound)
     champion = registry.version(client, evidence.model, evidence.champion)
+    # Its bundle is what is served, and is read whatever model.py and schema.py have become.
     with tempfile.TemporaryDirectory() as folder:
-        against = predict(load(registry.fetch(champion, Path(folder))), model_frame(rows))
+        served = registry.fetch_bundle(client, champion, Path(folder))
+        scorer = bundle.load(served, own_features=True)
+    gone = {*scorer.description.categories, *scorer.description.numbers} - {*FEATURE_NAMES}
+    if gone:
+        raise GateError(
+            f"version {champion.number} needs {', '.join(sorted(gone))}, which schema.py has no "
+            "more: start anew under another MODEL_NAME"
+        )
+    against = scorer(to_instances(model_frame(rows)))
     target, days = rows[TARGET.name].to_numpy(np.float64), rows[TIME].dt.normalize().to_numpy()
     evidence.champion_metrics = evaluate.score(target, against)
     count = int(np.unique(days).size)

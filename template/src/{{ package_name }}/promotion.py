@@ -100,6 +100,7 @@ def promote(store: Store, chosen: argparse.Namespace) -> Result:
     if stage == lifecycle.PRODUCTION and held.get("staging") != version.number:
         raise GateError(f"version {version.number} is not in staging; promote it there first")
     found = examine(store, version, new_holdout=chosen.new_holdout)
+    card = write_card(store, version, found.as_dict())
     move = _move(chosen, version, before, found)
     failed = [
         g for g in found.failed if stage == lifecycle.PRODUCTION or g.name not in PRODUCTION_ONLY
@@ -108,7 +109,6 @@ def promote(store: Store, chosen: argparse.Namespace) -> Result:
         if not chosen.dry_run:
             lifecycle.refuse(store, move)
         raise GateError(_refusal(version, stage, failed))
-    card = write_card(store, version, found.as_dict())
     if chosen.dry_run:
         return {**result, "moved": False, "why": "dry run: every gate passes", "card": str(card)}
     store.client.log_artifact(version.run_id, str(card), "model_card")
@@ -149,16 +149,12 @@ def rollback(store: Store, chosen: argparse.Namespace) -> Result:
     target, current = lifecycle.rollback_target(store, chosen.to)
     with tempfile.TemporaryDirectory() as folder:
         bundle.load(registry.fetch_bundle(store.client, target, Path(folder)))([example()])
-    result = {
-        "model": store.model,
-        "stage": lifecycle.PRODUCTION,
-        "version": target.number,
-        "previous": current,
-    }
+    stage, number = lifecycle.PRODUCTION, target.number
+    result = {"model": store.model, "stage": stage, "version": number, "previous": current}
     if chosen.dry_run:
-        return {**result, "moved": False, "why": f"dry run: version {target.number} loads"}
+        return {**result, "moved": False, "why": f"dry run: version {number} loads"}
     details = {"sha256": str(target.digest)}
-    move = Move("rollback", lifecycle.PRODUCTION, current, target.number, chosen.reason, details)
+    move = Move("rollback", stage, current, number, chosen.reason, details)
     return {**result, "moved": True, "event": lifecycle.carry_out(store, move)}
 
 

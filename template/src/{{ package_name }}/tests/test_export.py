@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from .. import bundle, export, model_format, registry, to_onnx
-from ..contract import CATEGORIES, FEATURES, NUMBERS, Column
+from ..contract import CATEGORIES, FEATURES, NUMBERS, Column, example
 from ..errors import RegistryError
 from ..frames import model_frame, to_frame, to_instances
 from ..model import Model, predict
@@ -129,6 +129,17 @@ def changed(folder: Path, target: Path, **changes: object) -> Path:
     (target / bundle.DESCRIPTION).write_text(json.dumps({**described, **changes}))
     (target / bundle.GRAPH).write_bytes((folder / bundle.GRAPH).read_bytes())
     return target
+
+
+def test_a_bundle_of_other_features_is_read_only_to_be_compared(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = bundle.load(folder)([example()]).tolist()
+    monkeypatch.setattr(bundle, "NUMBERS", [*NUMBERS, "new"])
+    with pytest.raises(RegistryError, match="made for other features"):
+        bundle.load(folder)
+    compared = bundle.load(folder, own_features=True)
+    assert compared([{**example(), "new": 1}]).tolist() == before
 
 
 @pytest.mark.parametrize(

@@ -259,5 +259,7 @@ def test_an_unmeasurable_champion_keeps_the_candidate_out(world: World, tmp_path
     champion = world.in_production(world.register_own())
     staged(world)
     original = model_file(world, champion, tmp_path)
-    overwrite(world, champion, original.name, b"", tmp_path)
-    assert "improvement" in refused(world)
+    overwrite(world, champion, original.name, b"", tmp_path)  # which need not be read
+    assert "the difference may be noise" in refused(world)
+    plant_bundle(world, champion, original.parent, own_digest=False)
+    assert "altered or truncated" in refused(world).partition("improvement: ")[2]
