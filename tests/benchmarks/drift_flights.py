@@ -68,7 +68,7 @@ def months(root: Path, raw: Path) -> Iterator[Month]:
         return performance.Labelled(target, predicted, times, len(some))
 
     june = performance.judge(evaluate.score, labelled(month == 6), {}, limits)
-    reference = profile.build(*counted(month <= 6), metrics=june.metrics)
+    reference = profile.build(*counted(month <= 6)).model_copy(update={"metrics": june.metrics})
     for number in range(6, 13):
         part = month == number
         found = drift.compare(reference, profile.empty_like(reference).add(*counted(part)), limits)

@@ -106,6 +106,7 @@ class Floors(Section):
     missingness: float = Field(0.02, ge=0, lt=1, description="added or vanished missing values")
     new_category: float = Field(0.005, ge=0, lt=1, description="share of values not seen before")
     range: float = Field(0.001, ge=0, lt=1, description="share of values out of range")
+    day: float = Field(0.2, ge=0, lt=1, description="share of one day's rows unlike other days'")
     dependence: float = Field(0.1, ge=0, lt=2, description="change of a rank correlation")
 
 

@@ -10,13 +10,15 @@ from pydantic import BaseModel, ConfigDict
 
 from ..config import Floors
 from . import statistics
+from .days import Days, design_effects, share_effect
 from .profile import DEAD, ColumnProfile, Profile
-from .statistics import Days, Outcome
+from .statistics import Outcome
 
 Check = Literal[
-    "missingness", "range", "new_category", "prediction", "distribution", "tail", "dependence"
-]
-QUALITY: tuple[Check, ...] = ("missingness", "range")  # retraining would only learn broken data
+    "missingness", "range", "day", "new_category", "prediction", "distribution", "tail",
+    "dependence",
+]  # fmt: skip
+QUALITY: tuple[Check, ...] = ("missingness", "range", "day")  # a retraining would learn broken data
 ALL = "*"  # the column of a check of all columns together
 EXPECTED = 5  # rows that a bin must expect in each window to be told apart
 LEAST_SHARE = 0.08  # of the rows in a bin of numbers
@@ -24,6 +26,7 @@ LEAST_CATEGORY = 0.01  # of the rows of a category's value
 ORDER = 4  # of the polynomials that a distribution is asked about
 LAST = 0.01  # of the rows at an end of the range: its tail, where that is enough to tell
 TAIL = 0.08  # where more rows than this are at an end of the range, it is no tail
+FEWEST_DAYS = 5  # in which one can be told to be odd
 NEW_ROWS = 5
 TOLD = 5
 NOTHING = 1e-6
@@ -89,6 +92,7 @@ def of_feature(pair: Pair, floors: Floors) -> Iterator[Finding]:
         if pair.ordered:
             yield _range(pair, days, floors.range)
             yield from _tail(pair, days, floors.tail)
+            yield from _day(pair, days, floors.day)
         else:
             yield _new_category(pair, days, floors.new_category)
 
@@ -157,7 +161,7 @@ def _range(pair: Pair, days: Days, floor: float) -> Finding:
     # The reference has no row beyond its ends: how its days share the extremes must do.
     held = before.cumsum() / before.sum()
     extremes = (held <= 2 * LAST) | (held - before / before.sum() >= 1 - 2 * LAST)
-    by_days = statistics.share_effect(days, extremes.astype(float), ordered=True)
+    by_days = share_effect(days, extremes.astype(float), ordered=True)
     old, new = pair.reference, pair.current
     p = statistics.rate_test(rows, now.sum(), 1, before.sum(), by_days)
     share = rows / float(now.sum())
@@ -183,6 +187,24 @@ def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
             yield pair.finding("tail", outcome, (abs(new - old), floor), sentence)
 
 
+def _day(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
+    """Ask whether one day is unlike the others of the window: lower or higher.
+
+    The effect is the share of that day's rows that would have to change to look like the others.
+    """
+    dates = [day for day in sorted(pair.current.days) if sum(pair.current.days[day][:-DEAD])]
+    if len(dates) >= FEWEST_DAYS:
+        counts = days.counts[days.current]
+        outcome, day = statistics.odd_day_test(counts, days.ranks)
+        alone = Days(counts, np.arange(len(dates)) == day)
+        old, new = (_median(pair.reference.edges, shares) for shares in alone.shares)
+        joined = alone.grouped(statistics.pool(days, EXPECTED, LEAST_SHARE, ordered=True))
+        effect = float(np.abs(np.diff(joined.shares, axis=0)).sum() / 2)
+        told = f"{effect:.1%} of the rows of {dates[day]} lie elsewhere than on other days; "
+        sentence = f"{told}median {old:.4g} → {new:.4g}"
+        yield pair.finding("day", outcome, (effect, floor), sentence)
+
+
 def _new_category(pair: Pair, days: Days, floor: float) -> Finding:
     """Ask whether more rows have unlisted values than the rare values of the reference announce.
 
@@ -192,7 +214,7 @@ def _new_category(pair: Pair, days: Days, floor: float) -> Finding:
     n, m, unlisted = before.sum(), now.sum(), float(now[-1])
     last = np.arange(len(now)) == len(now) - 1
     rare = float(before[-1]) + pair.reference.once
-    by_days = statistics.share_effect(days, last.astype(float))
+    by_days = share_effect(days, last.astype(float))
     effect = unlisted / m - rare / n if unlisted >= NEW_ROWS else 0.0
     new = sorted(pair.current.new.items(), key=lambda item: (-item[1], item[0]))
     names = "".join(f", {value} ({rows:,})" for value, rows in new[:TOLD])
@@ -256,4 +278,4 @@ def _correlations(profile: Profile) -> NDArray[np.float64]:
 
 def _rank_factor(pair: Pair) -> float:
     days = pair.days()
-    return float(statistics.design_effects(days, days.ranks[:, None])[0][0]) if days.both else 1.0
+    return float(design_effects(days, days.ranks[:, None])[0][0]) if days.both else 1.0

@@ -13,8 +13,9 @@ import numpy as np
 from ..config import DriftConfig
 from . import checks
 from .checks import Finding, Pair
+from .days import independent_rows
 from .profile import UNDATED, ColumnProfile, Profile
-from .statistics import adjust, independent_rows
+from .statistics import adjust
 
 ENOUGH = 50  # rows as good as independent; below, no estimate of how alike days are holds
 

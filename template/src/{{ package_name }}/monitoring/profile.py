@@ -217,7 +217,6 @@ def build(
     columns: Columns,
     scores: Values | None = None,
     times: NDArray[Any] | None = None,
-    metrics: Mapping[str, Metric] | None = None,
     kinds: Mapping[str, Kind] = KINDS,
 ) -> Profile:
     """Make the reference profile: choose the bins from these rows, and count the rows into them.
@@ -226,8 +225,6 @@ def build(
     ----------
     columns, scores, times
         As in `Profile.add`.
-    metrics
-        The holdout's metrics.
     kinds
         The columns that may enter a profile, the schema's features, and their kinds.
     """
@@ -236,7 +233,6 @@ def build(
         columns={name: column for name, (column, _) in binned.items()},
         prediction=None if scores is None else _bins(scores, "number")[0],
         scores={name: _ranks(counts) for name, (_, counts) in binned.items()},
-        metrics=dict(metrics or {}),
     ).add(columns, scores, times)
     for column in profile.columns.values():
         column.new = {}  # what is not listed here is rare, not new

@@ -299,10 +299,7 @@ def _cast(values: pa.Array | None, wanted: pa.DataType, rows: int) -> pa.Array:
 
 def _files(place: str) -> tuple[fs.FileSystem, str, list[str]]:
     try:
-        if "://" in place:
-            filesystem, path = fs.FileSystem.from_uri(place)
-        else:
-            filesystem, path = fs.LocalFileSystem(), str(Path(place).resolve())
+        filesystem, path = fs.FileSystem.from_uri(place if "://" in place else Path(place))
         found = filesystem.get_file_info(path)
         if found.type == fs.FileType.Directory:
             inside = filesystem.get_file_info(fs.FileSelector(path, recursive=True))

@@ -10,10 +10,11 @@ from scipy import stats
 from ..config import DriftConfig, Watched
 from ..contract import Kind
 from ..monitoring.checks import Finding
+from ..monitoring.days import Days
 from ..monitoring.drift import compare, confirmed, insufficient, like_with_like
 from ..monitoring.performance import Labelled, judge, reasons
 from ..monitoring.profile import Metric, Profile, build, empty_like
-from ..monitoring.statistics import Days, share_test, tail_scores
+from ..monitoring.statistics import share_test, tail_scores
 
 Values = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
@@ -67,6 +68,7 @@ def test_the_same_distribution_raises_no_alarm() -> None:
         ("size", "range", lambda d: d["size"].__setitem__(slice(30), 9999)),
         ("size", "missingness", lambda d: d["size"].__setitem__(slice(150), np.nan)),
         ("size", "missingness", lambda d: d["size"].__setitem__(slice(150), np.inf)),
+        ("size", "day", lambda d: d["size"].__iadd__(2 * (np.arange(3000) < 214))),
         ("weight", "missingness", lambda d: d.update(weight=np.full(3000, np.nan))),
         ("flag", "distribution", lambda d: d.update(flag=np.zeros(3000))),
         ("place", "distribution", lambda d: d["place"].__setitem__(slice(600), "far")),
@@ -173,6 +175,16 @@ def test_rows_too_much_like_the_last_are_not_judged() -> None:
     dated = build(past, times=days(500, 60), kinds={"size": "number"})
     window = empty_like(dated).add(now, times=days(500, 14))
     assert "independent rows; 50 are needed" in str(insufficient(dated, window, CONFIG))
+
+
+def test_a_day_unlike_the_others_is_named_and_a_step_between_weeks_is_no_such_day() -> None:
+    def found(shift: NDArray[np.bool_]) -> Finding:
+        checks = compare(REFERENCE, window(lambda d: d["size"].__iadd__(2 * shift)), CONFIG)
+        return next(f for f in checks if (f.column, f.check) == ("size", "day"))
+
+    day = np.arange(3000) * 14 // 3000
+    assert "of the rows of 2026-06-10 lie elsewhere" in found(day == 9).sentence
+    assert not found(day >= 7).alarm
 
 
 def test_a_new_category_is_named_in_words() -> None:

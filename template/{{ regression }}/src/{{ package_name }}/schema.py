@@ -7,7 +7,6 @@ derive from the two classes below. Types: `str` is a category, `int` and `float`
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ENTITY = "flight"
 TIME = "date"  # the raw data's column that orders the rows; not a feature
 
 
