@@ -3,16 +3,11 @@
 import hashlib
 from pathlib import Path
 
-CHUNK = 1 << 20
-
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as content:
-        while chunk := content.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def tree_digest(folder: Path, leave_out: frozenset[str] = frozenset()) -> str:

@@ -114,12 +114,7 @@ def table_schema() -> "pa.DataFrameSchema":
 def _pandera_column(column: Column) -> "pa.Column":
     import pandera.pandas as pa
 
-    bounds = {
-        "greater_than_or_equal_to": column.at_least,
-        "less_than_or_equal_to": column.at_most,
-        "greater_than": column.above,
-        "less_than": column.below,
-    }
+    bounds = {"ge": column.at_least, "le": column.at_most, "gt": column.above, "lt": column.below}
     checks = [getattr(pa.Check, name)(value) for name, value in bounds.items() if value is not None]
     if column.longest is not None:
         checks.append(pa.Check.str_length(max_value=column.longest))

@@ -32,7 +32,7 @@ from .errors import DataError
 from .frames import model_frame, validate
 from .model import Model, ModelConfig, predict
 from .monitoring import reference
-from .progress import TrainingProgress, read_history
+from .progress import TrainingProgress
 from .schema import TIME
 from .settings import ROOT, Settings
 
@@ -121,8 +121,8 @@ class Pipeline:
     def log_history(self) -> None:
         """Log the steps of a training that an earlier run did."""
         steps = tracking.StepLog(self.settings.mlflow_tracking_uri)
-        for step, metrics in read_history(self.root / "train" / "history.json"):
-            steps(step, metrics)
+        for metrics in self.read("train/history.json"):
+            steps(metrics.pop("step"), metrics)
         steps.flush()
 
     def evaluate(self, out: Path) -> None:
@@ -162,17 +162,13 @@ class Pipeline:
         for name in SPLITS:
             tracking.log_rows(self.split(name), self.source, TARGET.name, name)
 
+    def read(self, name: str) -> Any:
+        """Read what a stage wrote as JSON."""
+        return json.loads((self.root / name).read_text(encoding="utf-8"))
+
     def metrics(self) -> dict[str, dict[str, Any]]:
         """Read what evaluate wrote."""
-        path = self.root / "evaluate" / "metrics.json"
-        found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-
-    def registered(self) -> dict[str, str]:
-        """Read what register wrote."""
-        path = self.root / "register" / "version.json"
-        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        return dict(self.read("evaluate/metrics.json"))
 
     def still_registered(self, folder: Path) -> bool:
         """Say whether the store still has the version that the folder records."""
@@ -189,15 +185,9 @@ class Pipeline:
         return self.client
 
 
-def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Turn nested metrics into MLflow names such as ``holdout/NAME``."""
-    flat: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}/")
-        else:
-            flat[f"{prefix}{name}"] = float(value)
-    return flat
+    return dict(pd.json_normalize(dict(metrics), sep="/").iloc[0])
 
 
 def _with_predictions(rows: pd.DataFrame, model: Model) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -52,9 +51,3 @@ class TrainingProgress:
     def write_history(self, path: Path) -> None:
         """Write one record per reported step, as JSON."""
         path.write_text(json.dumps(self._history, indent=1) + "\n", encoding="utf-8")
-
-
-def read_history(path: Path) -> list[tuple[int, dict[str, float]]]:
-    """Read what `write_history` wrote: a step and its metrics, in order."""
-    records: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return [(int(record.pop("step")), record) for record in records]

@@ -43,7 +43,7 @@ def show(pipeline: Pipeline, console: Console) -> None:
         table.add_row(name, *(f"{metrics[split].get(name, float('nan')):.4f}" for split in SPLITS))
     console.print()
     console.print(table, highlight=False)
-    version = pipeline.registered()
+    version = pipeline.read("register/version.json")
     page = tracking.run_page(pipeline.settings, version["experiment_id"], version["run_id"])
     console.print(f"\nRegistered {version['name']} version {version['version']}", highlight=False)
     console.print(f"Plots   {pipeline.root / 'evaluate'}", highlight=False, soft_wrap=True)

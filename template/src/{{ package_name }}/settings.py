@@ -11,13 +11,9 @@ from .errors import ConfigError
 PACKAGE = Path(__file__).parent.name
 
 
-def find_root() -> Path:
-    """Return the project's folder: the one above src/, or the working directory once installed."""
-    checkout = Path(__file__).parents[2]
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
-
-
-ROOT = find_root()
+CHECKOUT = Path(__file__).parents[2]
+# The project's folder: the one above src/, or the working directory once installed.
+ROOT = CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
 
 
 class Settings(BaseSettings):

@@ -113,7 +113,7 @@ def create_app(keeper: Keeper, board: Board, settings: Settings) -> ASGIApp:
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Count and time what was done, for Prometheus."""
-        return Response(observe.page(keeper.labels), media_type=CONTENT_TYPE_LATEST)
+        return Response(observe.page(keeper.labels()), media_type=CONTENT_TYPE_LATEST)
 
     if settings.webhook_secret is not None:
         secret = settings.webhook_secret.get_secret_value()
@@ -146,11 +146,11 @@ class Direct:
     def __init__(
         self, path: str, route: Callable[[Request], Awaitable[Response]], app: FastAPI
     ) -> None:
-        self._path, self._route, self._app = path, route, app
+        self.path, self._route, self._app = path, route, app  # metrics name the path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the framework would."""
-        if scope.get("path") != self._path or scope["method"] != "POST":
+        if scope.get("path") != self.path or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         scope["route"] = self
@@ -159,11 +159,6 @@ class Direct:
         except HTTPException as error:
             response = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
         await response(scope, receive, send)
-
-    @property
-    def path(self) -> str:
-        """The path, as metrics name it."""
-        return self._path
 
 
 def application(settings: Settings, board: Board, folder: Path) -> ASGIApp:

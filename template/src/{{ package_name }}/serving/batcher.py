@@ -7,12 +7,12 @@ thread, so that health checks and other connections are answered meanwhile.
 
 import asyncio
 import logging
+import timeit
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
-from time import perf_counter
 
 import numpy as np
 
@@ -190,9 +190,4 @@ def tried(release: Release, scorer: Scorer, about: Description) -> Served:
 def _seconds(scorer: Scorer, rows: int) -> float:
     """Return how long a batch takes when nothing else runs: the shortest of three."""
     instances = [example()] * rows
-    times = []
-    for _ in range(3):
-        start = perf_counter()
-        scorer(instances)
-        times.append(perf_counter() - start)
-    return min(times)
+    return min(timeit.repeat(lambda: scorer(instances), number=1, repeat=3))

@@ -110,8 +110,9 @@ class Keeper:
         before = self._board.read(News)
         news, published = await asyncio.to_thread(self._look, asked)
         self._board.write(news)
-        if news.problem and (before is None or before.problem != news.problem):
+        if news.problem:
             RELOADS.labels("unresolved").inc()
+        if news.problem and (before is None or before.problem != news.problem):
             log.warning("%s; %s keeps answering", news.problem, self.served.release)
         if published is not None:
             self._board.write(published)

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,11 +16,10 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Info,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.registry import Collector
 from pydantic_core import to_json
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"  # where the workers' counts meet; its library reads it
@@ -113,29 +111,15 @@ class AccessLog:
         self._lines.clear()
 
 
-class ModelInfo(Collector):
-    """Tells which model answers, as it is when somebody looks."""
-
-    def __init__(self, labels: Callable[[], dict[str, str]]) -> None:
-        self._labels = labels
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Return the one metric."""
-        labels = self._labels()
-        family = GaugeMetricFamily("model_info", "The model that answers.", labels=[*labels])
-        family.add_metric([*labels.values()], 1)
-        yield family
-
-
-def page(model: Callable[[], dict[str, str]]) -> bytes:
-    """Return the metrics, of all workers where there are several."""
-    about = CollectorRegistry()
-    about.register(ModelInfo(model))
+def page(model: dict[str, str]) -> bytes:
+    """Return the metrics, of all workers where there are several, and which model answers."""
+    answers = CollectorRegistry()
+    Info("model", "The model that answers.", registry=answers).info(model)
     counted = REGISTRY
     if SHARED in os.environ:
         counted = CollectorRegistry()
         MultiProcessCollector(counted)  # type: ignore[no-untyped-call]
-    return generate_latest(counted) + generate_latest(about)
+    return generate_latest(counted) + generate_latest(answers)
 
 
 def forget_dead_workers() -> None:

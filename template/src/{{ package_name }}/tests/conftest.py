@@ -23,6 +23,7 @@ from ..serving.app import application
 from ..serving.board import Board, publish_first
 from ..settings import ROOT, Settings
 
+Message = Callable[[Callable[[], Any]], str]
 ROWS = 1500
 
 
@@ -149,7 +150,7 @@ def client_of(settings: Settings, folder: Path) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def message(capsys: pytest.CaptureFixture[str]) -> Callable[[Callable[[], Any]], str]:
+def message(capsys: pytest.CaptureFixture[str]) -> Message:
     """Run something that must fail the way a command does; return the one line it printed."""
 
     def run(action: Callable[[], Any]) -> str:

@@ -3,16 +3,12 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from .. import config, run_pipeline, settings
 from ..settings import PACKAGE, ROOT, Settings
-from .conftest import Project
-
-Message = Callable[[Callable[[], Any]], str]
+from .conftest import Message, Project
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,8 @@ from .. import config, digests, frames, hooks, pipeline, run_pipeline, stages, t
 from ..contract import NUMBERS
 from ..errors import INTERRUPTED, TERMINATED, terminate
 from ..settings import PACKAGE
-from .conftest import Project
+from .conftest import Message, Project
 
-Message = Callable[[Callable[[], Any]], str]
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.testclient import TestClient
@@ -17,7 +16,7 @@ from pydantic import SecretStr
 from .. import model_format
 from ..bundle import TOLERANCE, differ
 from ..contract import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS, example
-from ..frames import model_frame
+from ..frames import model_frame, to_instances
 from ..model import predict
 from ..serving import extra, v2
 from ..serving.guard import Room
@@ -42,18 +41,10 @@ def scores(answer: dict[str, Any]) -> list[float]:
     return found
 
 
-def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return rows as a client would send them."""
-    return [
-        {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in rows[FEATURE_NAMES].to_dict("records")
-    ]
-
-
 def test_served_predictions_equal_offline_ones(service: TestClient, trained: Project) -> None:
     rows = trained.pipeline().split("holdout").head(200)
     offline = predict(model_format.load(trained.outputs / "train"), model_frame(rows))
-    answer = ask(service, *records(rows))
+    answer = ask(service, *to_instances(rows[FEATURE_NAMES]))
     assert differ(np.array(scores(answer)), offline) < TOLERANCE
     assert len(answer["predictions"]) == len(rows)
     version = trained.version()
@@ -188,31 +179,23 @@ anything = st.recursive(
 )
 
 
+instances = st.dictionaries(st.sampled_from(FEATURE_NAMES), anything)
+kinds = st.sampled_from(["FP64", "BYTES"])
+tensors = st.fixed_dictionaries(
+    {"name": anything, "shape": anything, "datatype": kinds, "data": anything}
+)
+
+
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     route=st.sampled_from(["/predict", f"/v2/models/{PACKAGE}/infer"]),
     body=st.binary(max_size=200)
-    | anything.map(json.dumps).map(str.encode)
-    | st.fixed_dictionaries(
-        {"instances": st.lists(st.dictionaries(st.sampled_from(FEATURE_NAMES), anything))}
-    )
-    .map(json.dumps)
-    .map(str.encode)
-    | st.fixed_dictionaries(
-        {
-            "inputs": st.lists(
-                st.fixed_dictionaries(
-                    {
-                        "name": anything,
-                        "shape": anything,
-                        "datatype": st.sampled_from(["FP64", "BYTES"]),
-                        "data": anything,
-                    }
-                )
-            )
-        }
+    | (
+        anything
+        | st.fixed_dictionaries({"instances": st.lists(instances)})
+        | st.fixed_dictionaries({"inputs": st.lists(tensors)})
     )
     .map(json.dumps)
     .map(str.encode),

@@ -2,7 +2,6 @@
 
 import sqlite3
 import time
-from collections.abc import Callable
 from typing import Any
 
 import mlflow
@@ -14,9 +13,7 @@ from .. import digests, promote_model, registration, run_pipeline, tracking
 from ..creation import RETRIES
 from ..errors import RegistryError
 from ..settings import Settings
-from .conftest import Project
-
-Message = Callable[[Callable[[], Any]], str]
+from .conftest import Message, Project
 
 
 def test_a_locked_store_is_one_line_and_changes_nothing(project: Project, message: Message) -> None:

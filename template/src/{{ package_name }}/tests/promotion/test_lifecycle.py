@@ -1,5 +1,6 @@
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,22 +101,15 @@ def _own(world: World) -> Store:
 
 def _race(actions: list[Any]) -> list[Any]:
     """Run the actions at once and return what each returned or raised."""
-    outcomes: list[Any] = [None] * len(actions)
     start = threading.Barrier(len(actions))
 
-    def run(place: int) -> None:
+    def run(action: Any) -> Any:
         start.wait()
-        try:
-            outcomes[place] = actions[place]()
-        except Exception as error:  # noqa: BLE001 - what was raised is the outcome
-            outcomes[place] = error
+        return action()
 
-    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(actions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
+    with ThreadPoolExecutor(len(actions)) as pool:
+        running = [pool.submit(run, action) for action in actions]
+    return [done.exception() or done.result() for done in running]
 
 
 @pytest.mark.parametrize("kind", ["promote", "rollback"])
