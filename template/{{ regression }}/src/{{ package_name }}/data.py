@@ -1,7 +1,8 @@
 """Ingest: from the raw file to a table that fits the schema.
 
-This is where your own source goes: a warehouse query, a bucket, an API. Return one row per
-entity, with the time column, the features and the target of schema.py.
+This is where your own file is read. Copy what is in a warehouse, a bucket or behind an API into
+a file first: its digest says what a model has learned from, and whether that has changed. Return
+one row per entity, with the time column, the features and the target of schema.py.
 """
 
 from pathlib import Path
