@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ... import evaluate, gates, model_format, registry
+from ... import bundle, evaluate, gates, model_format, registry
 from ...contract import FEATURE_NAMES
 from ...digests import tree_digest
 from ...errors import ConfigError, ConflictError, GateError, RegistryError
@@ -236,6 +236,31 @@ def test_a_version_with_another_contract_is_refused(
         columns.inputs = type(columns.inputs)(columns.inputs.inputs[1:])
         patch.setattr(gates, "signature", lambda: columns)
         assert "contract: differs in" in refused(world)
+
+
+def test_a_champion_from_before_bundles_is_compared_by_its_model(world: World) -> None:
+    champion = world.in_production()
+    staged(world)
+    world.store.client.delete_model_version_tag(
+        world.store.model, champion, registry.BUNDLE_DIGEST_TAG
+    )
+    assert "the difference may be noise" in refused(world)
+
+
+def test_a_champion_that_needs_a_feature_that_is_gone_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = world.in_production()
+    staged(world)
+    load = bundle.load
+
+    def as_before(folder: Path, *, own_features: bool = False) -> bundle.Scorer:
+        found = load(folder, own_features=own_features)
+        before = found.description.model_copy(update={"numbers": ["gone"]})
+        return replace(found, description=before) if own_features else found
+
+    monkeypatch.setattr(bundle, "load", as_before)
+    assert f"version {champion} needs gone" in refused(world)
 
 
 def test_a_version_that_is_not_ready_is_refused(
