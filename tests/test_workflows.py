@@ -71,6 +71,16 @@ def test_linter_finds_nothing(linter: str, workflows: list[Path]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_no_pipe_hides_that_a_command_failed(workflows: list[Path]) -> None:
+    """A step that does not name its shell runs without pipefail."""
+    for path in workflows:
+        jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values()
+        steps = [step for job in jobs for step in job.get("steps", []) if "shell" not in step]
+        for step in steps:
+            unquoted = re.sub(r"""'[^']*'|"[^"]*\"""", "", step.get("run", ""))
+            assert not re.search(r"(?<!\|)\|(?!\|)", unquoted), (path, step["name"])
+
+
 def test_actions_are_pinned_as_listed(workflows: list[Path], actions: list[Path]) -> None:
     used = {
         (match[1], match[3], match[2])
