@@ -16,9 +16,10 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from ...frames import model_frame, to_instances
 from ...serving import protocol
 from ..conftest import Project
-from ..test_serving import one, records, scores
+from ..test_serving import one, scores
 from .conftest import Server, wait
 
 
@@ -40,7 +41,7 @@ def test_a_row_has_the_same_bits_alone_in_a_batch_and_among_64_connections(
     serve: Callable[..., Server], trained: Project
 ) -> None:
     server = serve()
-    rows = records(trained.pipeline().split("holdout").head(64))
+    rows = to_instances(model_frame(trained.pipeline().split("holdout").head(64)))
     alone = [scores(server.ask(row))[0] for row in rows]
     assert scores(server.ask(*rows)) == alone
 
