@@ -100,6 +100,9 @@ def dates(rows: int, days: int, first: str) -> NDArray[np.datetime64]:
     return np.datetime64(first) + np.arange(rows) * days // rows
 
 
+ODD_DAY = "one day of 14 doubled"
+
+
 def _some(rng: np.random.Generator, rows: int, share: float) -> NDArray[np.bool_]:
     return rng.random(rows) < share
 
@@ -131,7 +134,7 @@ SCENARIOS: dict[str, tuple[str, Callable[[Columns, np.random.Generator], Columns
         "n9": np.where(_some(r, len(d["n9"]), 0.1), 0, d["n9"])}),
     "two categories exchanged": ("c4", lambda d, _: {
         "c4": np.where(d["c4"] == "v0", "v2", np.where(d["c4"] == "v2", "v0", d["c4"]))}),
-    "one day of 14 doubled": ("n14", lambda d, _: {
+    ODD_DAY: ("n14", lambda d, _: {
         "n14": d["n14"] * np.where(np.arange(len(d["n14"])) * 14 // len(d["n14"]) == 9, 2, 1)}),
     # Written down when the checks were finished, and not looked at before.
     "lowest twentieth raised to a limit": ("n3", lambda d, _: {"n3": np.maximum(d["n3"], -1.645)}),
@@ -296,13 +299,13 @@ def ours(root: Path) -> Decide:
         decided = {"none": ALARM if any(f.alarm for f in found) else QUIET}
         for label, altered in changes.items():
             column = SCENARIOS[label][0]
-            if column == "*":
+            if column == "*" or label == ODD_DAY:
                 window = empty.add({**new, **altered}, new["n1"], times)
                 named = alarms(drift.compare(reference, window, config))
             else:
                 past = only(reference, {column: reference.columns[column]})
                 now = only(empty, {column: empty.columns[column]}).add(altered, None, times)
-                again = drift.compare(past, now, config)
+                again = [f for f in drift.compare(past, now, config) if f.check != "day"]
                 named = alarms([*(f for f in found if f.column != column), *again])
             decided[label] = ALARM if column in named else QUIET
         return {"ours": {label: decided[label] for label in lacking}}

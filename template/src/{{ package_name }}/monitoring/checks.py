@@ -1,6 +1,6 @@
 """The checks of one column, and of columns together: what changed, in numbers and in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,7 +92,6 @@ def of_feature(pair: Pair, floors: Floors) -> Iterator[Finding]:
         if pair.ordered:
             yield _range(pair, days, floors.range)
             yield from _tail(pair, days, floors.tail)
-            yield from _day(pair, days, floors.day)
         else:
             yield _new_category(pair, days, floors.new_category)
 
@@ -187,24 +186,6 @@ def _tail(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
             yield pair.finding("tail", outcome, (abs(new - old), floor), sentence)
 
 
-def _day(pair: Pair, days: Days, floor: float) -> Iterator[Finding]:
-    """Ask whether one day is unlike the others of the window: lower or higher.
-
-    The effect is the share of that day's rows that would have to change to look like the others.
-    """
-    dates = [day for day in sorted(pair.current.days) if sum(pair.current.days[day][:-DEAD])]
-    if len(dates) >= FEWEST_DAYS:
-        counts = days.counts[days.current]
-        outcome, day = statistics.odd_day_test(counts, days.ranks)
-        alone = Days(counts, np.arange(len(dates)) == day)
-        old, new = (_median(pair.reference.edges, shares) for shares in alone.shares)
-        joined = alone.grouped(statistics.pool(days, EXPECTED, LEAST_SHARE, ordered=True))
-        effect = float(np.abs(np.diff(joined.shares, axis=0)).sum() / 2)
-        told = f"{effect:.1%} of the rows of {dates[day]} lie elsewhere than on other days; "
-        sentence = f"{told}median {old:.4g} → {new:.4g}"
-        yield pair.finding("day", outcome, (effect, floor), sentence)
-
-
 def _new_category(pair: Pair, days: Days, floor: float) -> Finding:
     """Ask whether more rows have unlisted values than the rare values of the reference announce.
 
@@ -223,6 +204,35 @@ def _new_category(pair: Pair, days: Days, floor: float) -> Finding:
     told = f"{unlisted / m:.2%} of rows have values that the reference does not list"
     size = (max(float(effect), 0.0), floor)
     return pair.finding("new_category", outcome, size, told + names.replace(",", ":", 1) + more)
+
+
+def of_days(pairs: Sequence[Pair], floor: float) -> Iterator[Finding]:
+    """Ask whether a feature's rows of one day lie higher or lower than on the window's other days.
+
+    One check for all features: the smallest p-value counts as often as there are features. The
+    effect is the share of that day's rows that would have to change to look like the others.
+    """
+    found = [finding for pair in pairs if pair.ordered for finding in _day(pair, floor)]
+    if found:
+        q_values = [min(1.0, finding.p * len(found)) for finding in found]
+        told = [q <= CERTAIN and f.effect >= floor for f, q in zip(found, q_values, strict=True)]
+        first = min(range(len(found)), key=lambda place: (not told[place], found[place].p))
+        yield found[first].model_copy(update={"p": q_values[first]})
+
+
+def _day(pair: Pair, floor: float) -> Iterator[Finding]:
+    days = pair.days()
+    dates = [day for day in sorted(pair.current.days) if sum(pair.current.days[day][:-DEAD])]
+    if days.both and len(dates) >= FEWEST_DAYS:
+        counts = days.counts[days.current]
+        outcome, day = statistics.odd_day_test(counts, days.ranks)
+        alone = Days(counts, np.arange(len(dates)) == day)
+        old, new = (_median(pair.reference.edges, shares) for shares in alone.shares)
+        joined = alone.grouped(statistics.pool(days, EXPECTED, LEAST_SHARE, ordered=True))
+        effect = float(np.abs(np.diff(joined.shares, axis=0)).sum() / 2)
+        told = f"{effect:.1%} of the rows of {dates[day]} lie elsewhere than on other days; "
+        sentence = f"{told}median {old:.4g} → {new:.4g}"
+        yield pair.finding("day", outcome, (effect, floor), sentence)
 
 
 def of_dependence(reference: Profile, current: Profile, floor: float) -> Iterator[Finding]:

@@ -61,9 +61,9 @@ def compare(reference: Profile, current: Profile, config: DriftConfig) -> list[F
         reference = like_with_like(reference, current)
     if not reference.rows or not current.rows:
         return []
-    found: list[Finding] = []
-    for name, column in reference.columns.items():
-        found += checks.of_feature(Pair(name, column, current.columns[name]), config.floors)
+    pairs = [Pair(name, c, current.columns[name]) for name, c in reference.columns.items()]
+    found = [finding for pair in pairs for finding in checks.of_feature(pair, config.floors)]
+    found += checks.of_days(pairs, config.floors.day)
     if reference.prediction is not None and current.prediction is not None:
         pair = Pair("prediction", reference.prediction, current.prediction)
         found += checks.of_prediction(pair, config.floors)
