@@ -95,12 +95,9 @@ def _first_failure(failures: pd.DataFrame) -> str:
     if check.startswith("dtype"):
         expected = check[7:-2]
         return f"column {first['column']!r} holds {first['failure_case']}, not {expected}"
-    row = (
-        ""
-        if pd.isna(first["index"])
-        else f" (first: {first['failure_case']!r} in row {first['index']})"
-    )
-    return f"column {first['column']!r}: {len(alike):,} value(s) break the rule {check}{row}"
+    told = f"column {first['column']!r}: {len(alike):,} value(s) break the rule {check}"
+    row = f" (first: {first['failure_case']!r} in row {first['index']})"
+    return told if pd.isna(first["index"]) else told + row
 
 
 def table_schema() -> "pa.DataFrameSchema":

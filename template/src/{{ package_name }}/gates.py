@@ -293,7 +293,7 @@ def _improvement(
     if evidence.champion == evidence.version:
         return Gate("improvement", passed=True, measured="it is in production", bound=bound)
     champion = registry.version(client, evidence.model, evidence.champion)
-    against = _served_scores(client, champion, model_frame(rows))
+    against = _served_scores(client, champion, rows)
     target, days = rows[TARGET.name].to_numpy(np.float64), rows[TIME].dt.normalize().to_numpy()
     evidence.champion_metrics = evaluate.score(target, against)
     count = int(np.unique(days).size)
@@ -312,22 +312,21 @@ def _improvement(
     )
 
 
-def _served_scores(
-    client: MlflowClient, champion: registry.Version, features: pd.DataFrame
-) -> Values:
+def _served_scores(client: MlflowClient, champion: registry.Version, rows: pd.DataFrame) -> Values:
     """Score by what is served, which is read whatever model.py and schema.py have become."""
+    frame = model_frame(rows)
     with tempfile.TemporaryDirectory() as folder:
         if champion.bundle_digest is None:  # release 0.1.0 wrote no bundles
-            return predict(load(registry.fetch(champion, Path(folder))), features)
+            return predict(load(registry.fetch(champion, Path(folder))), frame)
         served = registry.fetch_bundle(client, champion, Path(folder))
         scorer = bundle.load(served, own_features=True)
-    gone = {*scorer.description.categories, *scorer.description.numbers} - {*features}
+    gone = {*scorer.description.categories, *scorer.description.numbers} - {*frame}
     if gone:
         raise GateError(
             f"version {champion.number} needs {', '.join(sorted(gone))}, which schema.py has no "
             "more: start anew under another MODEL_NAME"
         )
-    return scorer(to_instances(features))
+    return scorer(to_instances(frame))
 
 
 def _within(name: str, value: float | None, bound: Bound, unit: str = "") -> Gate:

@@ -99,11 +99,9 @@ def _complete(store: Store, record: Mapping[str, str]) -> None:
         store.client.set_registered_model_tag(store.model, holdout.TAG, record["holdout"])
 
 
-def refuse(store: Store, move: Move) -> str:
+def refuse(store: Store, move: Move) -> None:
     """Write down that the gates refused a move; nothing moves, so no lock is needed."""
-    event = _write_down(store, move)
-    journal.close(store.client, event, journal.REFUSED)
-    return event
+    journal.close(store.client, _write_down(store, move), journal.REFUSED)
 
 
 def _write_down(store: Store, move: Move) -> str:
