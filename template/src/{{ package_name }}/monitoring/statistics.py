@@ -42,9 +42,10 @@ def mean_test(days: Days, scores: Values) -> Outcome:
 def odd_day_test(counts: Values, scores: Values) -> tuple[Outcome, int]:
     """Test whether the mean score of one day differs from that of the other days.
 
-    The externally studentized residual of each day, with as many tests as there are days (Cook and
-    Weisberg 1982; Bonferroni). Days vary at least as their rows do, and one with many rows no less
-    than the average. Scores have to be such that means of days are about normal, as those of ranks.
+    Each day by a t-test against the others, which leaves it out of their variance, as often as
+    there are days (outliers: Cook and Weisberg 1982; Bonferroni). Days vary at least as their rows
+    do, and one with many rows no less than the average. Scores have to be such that means of days
+    are about normal, as those of ranks.
 
     Parameters
     ----------
