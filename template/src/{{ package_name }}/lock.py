@@ -64,7 +64,10 @@ def held(client: MlflowClient, name: str, owner: dict[str, str]) -> Iterator[Gua
             raise
         if mine() is None:  # a slow server may have answered the attempt before the last
             said = describe(holder(client, name) or {})
-            raise ConflictError(f"{said}; {HOW_TO_BREAK}") from None
+            raise ConflictError(
+                f"{said}; wait for it, or, if that process is gone, see `promote_model status` and "
+                "run `promote_model break-lock`"
+            ) from None
     try:
         yield guard
     except BaseException as error:
@@ -78,12 +81,6 @@ def held(client: MlflowClient, name: str, owner: dict[str, str]) -> Iterator[Gua
                 release(client, name)
         raise
     release(client, name)
-
-
-HOW_TO_BREAK = (
-    "wait for it, or, if that process is gone, see `promote_model status` and run "
-    "`promote_model break-lock`"
-)
 
 
 def describe(tags: dict[str, str]) -> str:

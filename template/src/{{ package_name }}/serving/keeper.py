@@ -112,8 +112,8 @@ class Keeper:
         self._board.write(news)
         if news.problem:
             RELOADS.labels("unresolved").inc()
-        if news.problem and (before is None or before.problem != news.problem):
-            log.warning("%s; %s keeps answering", news.problem, self.served.release)
+            if before is None or before.problem != news.problem:
+                log.warning("%s; %s keeps answering", news.problem, self.served.release)
         if published is not None:
             self._board.write(published)
             RELOADS.labels("swapped").inc()

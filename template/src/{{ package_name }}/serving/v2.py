@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field
 
 from ..contract import FEATURES, Kind, example
 from .answer import PredictResponse
@@ -59,7 +59,6 @@ EXAMPLE = {
         for name, value in example().items()
     ]
 }
-REQUEST: TypeAdapter[InferRequest] = TypeAdapter(InferRequest)
 
 
 def rows(asked: InferRequest) -> Rows:
@@ -157,7 +156,7 @@ def router(predict: Predictor, current: Callable[[], Served]) -> APIRouter:
 
         def read(body: bytes) -> Rows:
             with refused():
-                asked.append(REQUEST.validate_json(body))
+                asked.append(InferRequest.model_validate_json(body))
             refuse_repeated(body)
             return predict.parser.records(rows(asked[0]))
 

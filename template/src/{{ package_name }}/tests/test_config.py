@@ -103,7 +103,10 @@ def test_a_mistake_found_while_modules_load_is_one_line() -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_an_order_that_runs_backwards_is_refused(message: Message) -> None:
+def test_an_unknown_stage_or_order_is_refused(message: Message) -> None:
     assert "--from train comes after --to ingest" in message(
         lambda: run_pipeline.main(["--from", "train", "--to", "ingest"])
     )
+    with pytest.raises(SystemExit) as stopped:
+        run_pipeline.main(["deploy"])
+    assert stopped.value.code == 2

@@ -14,7 +14,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from .. import digests, frames, hooks, pipeline, run_pipeline, stages, tracking
+from .. import config, digests, frames, hooks, pipeline, run_pipeline, stages, tracking
 from ..contract import NUMBERS
 from ..errors import INTERRUPTED, TERMINATED, terminate
 from ..settings import PACKAGE
@@ -297,3 +297,9 @@ def test_the_command_prints_one_line_and_no_traceback(trained: Project) -> None:
     assert (child.returncode, printed) == (1, "")
     (line,) = errors.splitlines()
     assert line.startswith("error: configs/model.yaml: unknown key 'sede'")
+
+
+def test_each_stage_file_can_be_asked_for_alone(project: Project) -> None:
+    for name in pipeline.NAMES:
+        assert run_pipeline.main([name]) == 0
+    assert config.load("data", config.DataConfig) == project.pipeline().data

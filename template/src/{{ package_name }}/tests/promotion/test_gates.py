@@ -239,11 +239,9 @@ def test_a_version_with_another_contract_is_refused(
 
 
 def test_a_champion_from_before_bundles_is_compared_by_its_model(world: World) -> None:
-    champion = world.in_production()
+    champion, store = world.in_production(), world.store
     staged(world)
-    world.store.client.delete_model_version_tag(
-        world.store.model, champion, registry.BUNDLE_DIGEST_TAG
-    )
+    store.client.delete_model_version_tag(store.model, champion, registry.BUNDLE_DIGEST_TAG)
     assert "the difference may be noise" in refused(world)
 
 

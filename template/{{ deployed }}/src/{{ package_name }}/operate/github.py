@@ -8,7 +8,7 @@ from ..release.command import attempt, run_json
 from .steps import Step, succeeds
 
 PROTECTED = ("evaluation", "monitoring", "training", "staging", "production")  # for main only
-ENVIRONMENTS = (*PROTECTED, "plan")  # which pull requests do
+ENVIRONMENTS = (*PROTECTED, "plan")  # pull requests plan
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ class Step:
     def fix(self) -> str:
         """What a person would type."""
         first, *others = map(shlex.join, self.commands)
-        return " && ".join(
-            [f"{first} <<< {shlex.quote(self.text)}" if self.text else first, *others]
-        )
+        if self.text:
+            first += f" <<< {shlex.quote(self.text)}"
+        return " && ".join([first, *others])
 
 
 def succeeds(*words: str) -> bool:

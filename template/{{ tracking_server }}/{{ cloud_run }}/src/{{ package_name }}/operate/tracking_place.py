@@ -7,11 +7,6 @@ from .place import Place
 UPGRADES = "google_cloud_run_v2_job.upgrade"  # what takes a new image before the server does
 
 
-def backend(place: Place) -> list[str]:
-    """Return where Terraform keeps the server's state."""
-    return [f"bucket={place.state}", f"prefix={place.name}"]
-
-
 def given(place: Place) -> list[str]:
     """Return the variables that nobody writes down."""
     return [f"project={place.project}", f"region={place.region}", f"name={terraform.name()}"]

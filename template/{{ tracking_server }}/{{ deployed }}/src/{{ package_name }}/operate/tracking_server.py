@@ -34,8 +34,7 @@ def recipe(mlflow: str) -> str:
 
 def _on_its_state(place: Place, *words: str) -> None:
     """Run a command that compares or changes; it reads terraform.tfvars itself."""
-    backend, given = tracking_place.backend(place), tracking_place.given(place)
-    terraform.run_in(FOLDER, backend, given, words)
+    terraform.run_in(FOLDER, place.backend, tracking_place.given(place), words)
 
 
 def _plan(place: Place, words: Sequence[str]) -> None:
@@ -50,7 +49,7 @@ def _apply(place: Place, words: Sequence[str]) -> None:
 
 def _image(place: Place, _words: Sequence[str]) -> None:
     """Build the server's image, push it, and print its name for terraform.tfvars."""
-    terraform.initialise(FOLDER, tracking_place.backend(place))
+    terraform.initialise(FOLDER, place.backend)
     repository = terraform.printed(FOLDER).get("image_repository")
     if repository is None:
         raise CloudError("there is no registry to push to yet; `make mlflow-apply` makes it")

@@ -11,12 +11,6 @@ from .place import Place
 UPGRADES = "aws_ecs_task_definition.server"  # what takes a new image before the server does
 
 
-def backend(place: Place) -> list[str]:
-    """Return where Terraform keeps the server's state."""
-    key = f"{place.name}/terraform.tfstate"
-    return [f"bucket={place.state}", f"key={key}", f"region={place.region}"]
-
-
 def given(place: Place) -> list[str]:
     """Return the variables that nobody writes down."""
     return [f"region={place.region}", f"name={terraform.name()}"]
