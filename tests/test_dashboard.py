@@ -91,8 +91,8 @@ def test_queries_are_promql_over_metrics_that_the_service_has(
     dashboard: Json, rules: list[Json], render: Render
 ) -> None:
     source = "".join(text for name, text in texts(render(), ".py").items() if "/serving/" in name)
-    kinds = re.findall(r'(Counter|Gauge|Histogram|GaugeMetricFamily)\(\s*"(\w+)"', source)
-    ends = {"Histogram": ("_bucket", "_sum", "_count")}
+    kinds = re.findall(r'\b(Counter|Gauge|Histogram|Info)\(\s*"(\w+)"', source)
+    ends = {"Histogram": ("_bucket", "_sum", "_count"), "Info": ("_info",)}
     known = {name + end for kind, name in kinds for end in ends.get(kind, ("",))}
     for query in expressions(dashboard, rules):
         promql_parser.parse(query)
