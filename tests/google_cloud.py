@@ -48,6 +48,7 @@ def variables(folder: Path, port: int) -> dict[str, str]:
         "GCP_PROJECT": "project",
         "GCP_REGION": "europe-west1",
         "GCP_SERVICE_ACCOUNT": "cd@project.iam.gserviceaccount.com",
+        "GITHUB_ACTIONS": "true",  # a job asks the service as that account
         "CLOUD_RUN_SERVICE": "app",
         "RELEASE_BUCKET": "bucket",
         "http_proxy": f"http://127.0.0.1:{port}",

@@ -1,5 +1,6 @@
 """Cloud Run, by gcloud: revisions, traffic by percentage, and a bucket for lock and journal."""
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -142,7 +143,10 @@ class CloudRun:
         return f"gs://{self.bucket}/{self.environment}/{name}"
 
     def _authorization(self, audience: str) -> dict[str, str]:
-        """Return the header of a caller; the audience is the service even for a tag's address."""
+        """Return the header of a caller; the audience is the service even for a tag's address.
+
+        A job has no identity of its own and asks as the account that releases; a person has one.
+        """
         words = ["gcloud", "auth", "print-identity-token"]
         if self.caller:
             words += [f"--impersonate-service-account={self.caller}", f"--audiences={audience}"]
@@ -195,5 +199,5 @@ def open_cloud(environment: str) -> CloudRun:
         region=variable("GCP_REGION"),
         service=variable("CLOUD_RUN_SERVICE"),
         bucket=variable("RELEASE_BUCKET"),
-        caller=variable("GCP_SERVICE_ACCOUNT", ""),
+        caller=variable("GCP_SERVICE_ACCOUNT", "") if os.environ.get("GITHUB_ACTIONS") else "",
     )

@@ -138,7 +138,7 @@ class Program:
         Raises
         ------
         RejectedError
-            There is no such release, or it does not answer any more.
+            There is no such release; or it serves, but does not answer or cannot be asked.
         """
         with journal.held(self.cloud, journal.ROLLBACK) as lock:
             current = self._remember(lock)
@@ -153,6 +153,9 @@ class Program:
                 smoke.predict(self.cloud.public())
             except smoke.SmokeError as error:
                 raise RejectedError(f"{target.revision} serves, but {error}") from None
+            except CloudError as error:
+                said = f"{target.revision} serves, but could not be asked: {error}"
+                raise RejectedError(said) from None
         return target.revision
 
     def _earlier(self, current: str | None, to: str | None) -> journal.Event:

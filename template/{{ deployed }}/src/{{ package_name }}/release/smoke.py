@@ -1,5 +1,6 @@
 """Ask a revision what its callers would ask, and check what it says about itself."""
 
+import http.client
 import json
 import math
 import os
@@ -90,11 +91,13 @@ def _ask(endpoint: Endpoint, path: str, body: object = None) -> dict[str, Any]:
         headers["X-API-Key"] = os.environ[API_KEY]
     request = urllib.request.Request(endpoint.url.rstrip("/") + path, data, headers)  # noqa: S310  (the cloud's own address)
     try:
-        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
-            found = json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        raise SmokeError(f"{path} answers {error.code}: {error.read(200).decode()}") from None
-    except (OSError, ValueError) as error:
+        try:
+            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
+                found = json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            said = error.read(200).decode(errors="replace")  # may end within a character
+            raise SmokeError(f"{path} answers {error.code}: {said}") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise SmokeError(f"{path} does not answer: {error}") from None
     if not isinstance(found, dict):
         raise SmokeError(f"{path} answers {found!r}")

@@ -159,6 +159,19 @@ def test_smoke_test_identifies_itself_to_the_service(gcloud: Gcloud, run: Progra
     assert tokens == {f"{command_line} --audiences={address}/public"}
 
 
+def test_a_person_asks_the_service_as_oneself(
+    gcloud: Gcloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GCP_PROJECT", "GCP_REGION", "CLOUD_RUN_SERVICE", "RELEASE_BUCKET"):
+        monkeypatch.setenv(name, name.lower())
+    monkeypatch.setenv("GCP_SERVICE_ACCOUNT", "cd@project")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert open_cloud("production").caller == "cd@project"
+    monkeypatch.delenv("GITHUB_ACTIONS")
+    open_cloud("production").public()
+    assert gcloud.lines[-1] == "gcloud auth print-identity-token"
+
+
 def test_failed_smoke_leaves_traffic_and_no_address(gcloud: Gcloud, run: Program) -> None:
     gcloud.memory.broken.add(release(1).release)
     with pytest.raises(RejectedError, match="answers 500"):

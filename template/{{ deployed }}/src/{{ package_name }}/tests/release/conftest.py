@@ -66,6 +66,7 @@ class MemoryCloud:
         return Endpoint(f"{self.address}/{revision}")
 
     def public(self) -> Endpoint:
+        self.call("public")
         return Endpoint(f"{self.address}/public")
 
     def shift(self, revision: str, percent: int, stable: str) -> None:

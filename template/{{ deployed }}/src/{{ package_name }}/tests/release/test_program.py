@@ -209,6 +209,31 @@ def test_rollback_to_a_release_by_name(program: Program) -> None:
         program.rollback("", "r0")
 
 
+def test_rollback_that_cannot_be_asked_about_says_what_serves(
+    cloud: MemoryCloud, program: Program
+) -> None:
+    program.release(release(1))
+    program.release(release(2))
+    cloud.spoil["public"] = fail
+    said = f"{release(1).release} serves, but could not be asked: the deployment"
+    with pytest.raises(RejectedError, match=said) as refused:
+        program.rollback("bad")
+    assert refused.value.exit_code == 3
+    assert cloud.traffic() == {release(1).release: 100}
+    assert cloud.what_happened()[-2:] == ["rolled back", "promoted"]
+    assert journal.holder(cloud) is None
+
+
+def test_rollback_to_what_does_not_answer_says_so(cloud: MemoryCloud, program: Program) -> None:
+    program.release(release(1))
+    program.release(release(2))
+    cloud.broken.add(release(1).release)
+    with pytest.raises(
+        RejectedError, match=f"{release(1).release} serves, but /predict answers 500"
+    ):
+        program.rollback("bad")
+
+
 def test_killed_rollback_goes_no_further_than_it_was_told(
     cloud: MemoryCloud, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
