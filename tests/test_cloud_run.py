@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Render, once
@@ -19,7 +20,17 @@ from google_terraform import (
     planner,
 )
 
+SERVICE = "google_cloud_run_v2_service.this"
 GIVEN = {"project": "stub-project", "environment": "staging", "github_repository_id": "123456"}
+
+OPTIONS = {
+    "alert_email": "team@example.org",
+    "billing_account": "000000-000000-000000",
+    "monitoring_image": "registry/app@sha256:abc",
+    "monitoring_secrets": '["LOGIN"]',
+    "secrets": '["API_KEYS", "MLFLOW_TRACKING_PASSWORD"]',
+}
+Made = dict[str, dict[str, Any]]
 
 pytestmark = NO_TERRAFORM
 
@@ -57,6 +68,16 @@ def plans(initialised: Path, tmp_path_factory: pytest.TempPathFactory) -> Plans:
     """A function from variables to what is planned for each resource, by address."""
     folder = Path(shutil.copytree(initialised, tmp_path_factory.mktemp("plan") / "t"))
     return planner(command(folder, **GIVEN))
+
+
+@pytest.fixture(scope="session")
+def made(initialised: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """What an apply makes where every option is taken, by address."""
+    folder = Path(shutil.copytree(initialised, tmp_path_factory.mktemp("made") / "t"))
+    run = command(folder, **GIVEN, **OPTIONS)
+    run("apply", "-auto-approve", "-input=false")
+    root = json.loads(run("show", "-json").stdout)["values"]["root_module"]
+    return {each["address"]: each for each in root["resources"]}
 
 
 def test_whole_module_applies_and_is_destroyed(terraform: Terraform) -> None:
@@ -111,7 +132,7 @@ def test_service_fits_the_api(plans: Plans) -> None:
         from google.cloud import run_v2  # noqa: PLC0415
     from google.protobuf import json_format  # noqa: PLC0415
 
-    found = plans(secrets='["API_KEYS"]', settings='{"MAX_WAITING": "64"}')
+    found = plans(secrets='["API_KEYS"]', settings='{"MAX_WAITING": "64"}', max_instances="9")
     message = run_v2.Service.pb(run_v2.Service())
     values = found["google_cloud_run_v2_service.this"]
     configured = {k: v for k, v in values.items() if k not in {"deletion_protection", "location"}}
@@ -121,6 +142,7 @@ def test_service_fits_the_api(plans: Plans) -> None:
     assert container.startup_probe.http_get.path == "/readyz"
     assert container.liveness_probe.http_get.path == "/healthz"
     assert message.template.max_instance_request_concurrency == 40
+    assert (message.scaling.min_instance_count, message.scaling.max_instance_count) == (0, 9)
     with pytest.raises(json_format.ParseError):
         json_format.ParseDict(
             {"template": {"concurrency": 40}}, run_v2.Service.pb(run_v2.Service())
@@ -145,11 +167,64 @@ def test_nobody_has_more_rights_than_it_needs(plans: Plans) -> None:
         ("deploy_reads_logs", "roles/logging.viewer"),
         ("plan", "roles/viewer"),
         ("plan", "roles/iam.securityReviewer"),
+        ("plan", "roles/serviceusage.serviceUsageConsumer"),
     }
     assert not any("_iam_binding" in address or "_iam_policy" in address for address in found)
     assert not any(
         values.get("member") in {"allUsers", "allAuthenticatedUsers"} for values in found.values()
     )
+
+
+def test_settings_of_the_service_itself_take_effect_at_once(plans: Plans) -> None:
+    """A change of the template makes a revision, which gets no traffic before a release."""
+    before, after = (plans(**given)[SERVICE] for given in ({}, {"max_instances": "9"}))
+    assert after["template"] == before["template"]
+    assert [each["max_instance_count"] for each in after["scaling"]] == [9]
+
+
+def names(made: Made, kind: str) -> set[str]:
+    """Return the environment variables of the service or of the job."""
+    template = made[f"google_cloud_run_v2_{kind}"]["values"]["template"][0]
+    (container,) = template.get("containers") or template["template"][0]["containers"]
+    return {each["name"] for each in container["env"]}
+
+
+def test_only_monitoring_is_given_its_secrets(made: Made) -> None:
+    service, job = names(made, "service.this"), names(made, "job.monitoring")
+    assert {"API_KEYS", "MLFLOW_TRACKING_PASSWORD"} <= service
+    assert {"LOGIN", "MLFLOW_TRACKING_PASSWORD"} <= job
+    assert "LOGIN" not in service
+    assert "API_KEYS" not in job
+    member = "google_secret_manager_secret_iam_member"
+    readers = {each.removeprefix(member) for each in made if each.startswith(member)}
+    plan = {f'.plan["{name}"]' for name in ("API_KEYS", "LOGIN", "MLFLOW_TRACKING_PASSWORD")}
+    assert readers - plan == {
+        '.runtime["API_KEYS"]', '.runtime["MLFLOW_TRACKING_PASSWORD"]',
+        '.monitoring["LOGIN"]', '.monitoring["MLFLOW_TRACKING_PASSWORD"]',
+    }  # fmt: skip
+    for name in plan:
+        version = made[name.replace(".plan", "google_secret_manager_secret_version.unset")]
+        (condition,) = made[member + name]["values"]["condition"]
+        assert condition["expression"] == f"resource.name == '{version['values']['name']}'"
+
+
+def test_a_budget_waits_for_its_api(plans: Plans, made: Made) -> None:
+    api = 'google_project_service.needed["billingbudgets.googleapis.com"]'
+    assert api in made
+    assert api not in plans()
+    assert "google_project_service.needed" in made["google_billing_budget.this[0]"]["depends_on"]
+
+
+def test_alarms_of_monitoring_are_told(plans: Plans, made: Made) -> None:
+    address = "google_monitoring_alert_policy.monitoring[0]"
+    assert address not in plans()
+    policy = made[address]["values"]
+    channel = made["google_monitoring_notification_channel.email[0]"]["values"]
+    assert policy["notification_channels"] == [channel["name"]]
+    job = made["google_cloud_run_v2_job.monitoring"]["values"]["name"]
+    told = policy["conditions"][0]["condition_threshold"][0]["filter"]
+    assert f'resource.labels.job_name="{job}"' in told
+    assert 'metric.labels.result="failed"' in told
 
 
 @pytest.mark.parametrize("environment", ["staging", "production"])

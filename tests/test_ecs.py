@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from aws_terraform import (
     moto,
     statements,
 )
+from moto.iam.aws_managed_policies import aws_managed_policies_data
 
 OVERLAY = Path(__file__).parents[1] / "template" / "{{ ecs }}"
 GIVEN = {
@@ -28,8 +30,9 @@ GIVEN = {
     "github_repository_id": "22",
     "state_bucket": "state",
     "alert_email": "team@example.org",
-    "secrets": '["API_KEYS"]',
+    "secrets": '["API_KEYS", "MLFLOW_TRACKING_PASSWORD"]',
 }
+MONITORED = {"monitoring_image": "registry/app@sha256:abc", "monitoring_secrets": '["LOGIN"]'}
 # Actions that are allowed on all resources, because they know none to be limited to.
 WITHOUT_RESOURCE = {
     "cloudwatch:GetMetricStatistics",
@@ -68,7 +71,7 @@ def address() -> Iterator[str]:
 def stack(folder: Path, address: str) -> Terraform:
     """Terraform in a stack that is applied, by the provider's own endpoint seam."""
     ask_moto(folder)
-    terraform = command(folder, GIVEN, AWS_ENDPOINT_URL=address)
+    terraform = command(folder, {**GIVEN, **MONITORED}, AWS_ENDPOINT_URL=address)
     terraform("apply", "-auto-approve", "-input=false")
     return terraform
 
@@ -103,6 +106,88 @@ def test_rights_are_on_resources(stack: Terraform) -> None:
             assert statement["Condition"]["StringEquals"] == {
                 "iam:PassedToService": "ecs-tasks.amazonaws.com"
             }
+
+
+# What the provider asks when it looks whether the resources have changed.
+READS = [
+    "application-autoscaling:DescribeScalableTargets",
+    "application-autoscaling:DescribeScalingPolicies",
+    "application-autoscaling:ListTagsForResource",
+    "budgets:ListTagsForResource",
+    "budgets:ViewBudget",
+    "cloudwatch:DescribeAlarms",
+    "ec2:DescribeSecurityGroupRules",
+    "ec2:DescribeVpcEndpoints",
+    "ecr:GetLifecyclePolicy",
+    "ecr:GetRepositoryPolicy",
+    "ecs:DescribeTaskDefinition",
+    "elasticloadbalancing:DescribeTargetGroupAttributes",
+    "events:DescribeRule",
+    "events:ListTargetsByRule",
+    "firehose:DescribeDeliveryStream",
+    "iam:GetRolePolicy",
+    "logs:DescribeSubscriptionFilters",
+    "logs:ListTagsForResource",
+    "s3:GetBucketPolicy",
+    "s3:GetLifecycleConfiguration",
+    "s3:GetObject",
+    "scheduler:GetSchedule",
+    "secretsmanager:DescribeSecret",
+    "secretsmanager:GetResourcePolicy",
+    "sns:GetSubscriptionAttributes",
+    "sns:GetTopicAttributes",
+]
+
+
+def test_who_plans_may_read_what_every_plan_reads(stack: Terraform) -> None:
+    """Neither of AWS's own policies reads schedules, budgets or the tags of autoscaling."""
+    own = [
+        action
+        for address, statement in statements(json.loads(stack("show", "-json").stdout))
+        if address == "aws_iam_role_policy.plan"
+        for action in listed(statement["Action"])
+    ]
+    managed = json.loads(aws_managed_policies_data)
+    allowed = own + [
+        action
+        for name in ("SecurityAudit", "ViewOnlyAccess")
+        for statement in listed(managed[name]["Document"]["Statement"])
+        for action in listed(statement["Action"])
+    ]
+    refused = [read for read in READS if not any(fnmatchcase(read, each) for each in allowed)]
+    assert refused == []
+
+
+def test_only_monitoring_is_given_its_secrets(stack: Terraform) -> None:
+    resources = json.loads(stack("show", "-json").stdout)["values"]["root_module"]["resources"]
+    given = {
+        each["name"]: {secret["name"] for secret in container.get("secrets", [])}
+        for each in resources
+        if each["type"] == "aws_ecs_task_definition"
+        for container in json.loads(each["values"]["container_definitions"])
+    }
+    assert given == {
+        "placeholder": set(),
+        "template": {"API_KEYS", "MLFLOW_TRACKING_PASSWORD"},
+        "monitoring": {"LOGIN", "MLFLOW_TRACKING_PASSWORD"},
+    }
+
+
+def test_alarms_of_monitoring_are_told(stack: Terraform, aws: Callable[..., Any]) -> None:
+    del stack
+    (rule,) = aws("events", "list-rules", "--name-prefix=app-staging-monitoring")["Rules"]
+    told = json.loads(rule["EventPattern"])["detail"]
+    assert told["group"] == ["family:app-staging-monitoring"]
+    assert told["$or"] == [
+        {"containers": {"exitCode": [{"anything-but": [0]}]}},
+        {"stopCode": ["TaskFailedToStart"]},
+    ]
+    (target,) = aws("events", "list-targets-by-rule", f"--rule={rule['Name']}")["Targets"]
+    (topic,) = aws("sns", "list-topics")["Topics"]
+    assert target["Arn"] == topic["TopicArn"]
+    known = aws("sns", "get-topic-attributes", f"--topic-arn={target['Arn']}")["Attributes"]
+    let_in = {each["Principal"]["Service"] for each in json.loads(known["Policy"])["Statement"]}
+    assert let_in == {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
 
 
 def test_only_the_repositorys_environments_are_trusted(stack: Terraform) -> None:

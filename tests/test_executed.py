@@ -578,8 +578,11 @@ def test_real_gcloud_does_what_a_release_asks_of_it(releases: Releases) -> None:
     assert "5 of 50 requests failed at 10 %" in said
 
     google.statuses = [200] * 50
+    changed = [{"name": "MAX_WAITING", "value": "64"}]  # as an apply does
+    google.services["app"]["spec"]["template"]["spec"]["containers"][0]["env"] = changed
     code, said = releases.release(4)
     assert (code, google.splits[-1]) == (0, {"app-00005-abc": 100}), said
+    assert google.revisions["app-00005-abc"]["spec"]["containers"][0]["env"] == changed
     assert releases.run("rollback", "--reason", "wrong")[0] == 0
     assert google.splits[-1] == first
     assert releases.happened() == [

@@ -116,9 +116,23 @@ resource "google_service_account_iam_member" "plan_from_github" {
   member             = "principalSet://iam.googleapis.com/${google_iam_workload_identity_pool.github.name}/attribute.environment/plan"
 }
 
+# The last lets it name the project that its requests count against, as versions.tf asks.
 resource "google_project_iam_member" "plan" {
-  for_each = toset(["roles/viewer", "roles/iam.securityReviewer"])
+  for_each = toset(["roles/viewer", "roles/iam.securityReviewer", "roles/serviceusage.serviceUsageConsumer"])
   project  = var.project
   role     = each.key
   member   = google_service_account.plan.member
+}
+
+# A plan reads what Terraform wrote: the placeholder of each secret, and no value that came after.
+resource "google_secret_manager_secret_iam_member" "plan" {
+  for_each  = local.secrets
+  secret_id = google_secret_manager_secret.setting[each.key].id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.plan.member
+
+  condition {
+    title      = "only the placeholder"
+    expression = "resource.name == '${google_secret_manager_secret_version.unset[each.key].name}'"
+  }
 }

@@ -44,13 +44,16 @@ resource "google_storage_bucket_iam_member" "monitoring" {
   member   = google_service_account.monitoring.member
 }
 
-# Of the service's secrets the job reads those of the registry only.
+# Of the service's secrets the job reads those of the registry only, besides its own.
 locals {
-  registry_secrets = [for name in var.secrets : name if startswith(name, "MLFLOW_")]
+  monitoring_secrets = setunion(
+    var.monitoring_secrets,
+    [for name in var.secrets : name if startswith(name, "MLFLOW_")],
+  )
 }
 
 resource "google_secret_manager_secret_iam_member" "monitoring" {
-  for_each  = toset(local.registry_secrets)
+  for_each  = local.monitoring_secrets
   secret_id = google_secret_manager_secret.setting[each.key].id
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.monitoring.member
@@ -83,7 +86,7 @@ resource "google_cloud_run_v2_job" "monitoring" {
         }
 
         dynamic "env" {
-          for_each = local.registry_secrets
+          for_each = local.monitoring_secrets
           content {
             name = env.value
             value_source {
@@ -195,6 +198,39 @@ resource "google_monitoring_alert_policy" "latency" {
   }
 }
 
+# An alarm, too little data and an error all end the job with a code that counts as failed.
+resource "google_monitoring_alert_policy" "monitoring" {
+  count                 = var.monitoring_image == "" ? 0 : 1
+  display_name          = "${local.name}: monitoring has something to say"
+  combiner              = "OR"
+  notification_channels = google_monitoring_notification_channel.email[*].name
+
+  conditions {
+    display_name = "an execution of ${google_cloud_run_v2_job.monitoring.name} failed"
+
+    condition_threshold {
+      filter          = "resource.type=\"cloud_run_job\" AND resource.labels.job_name=\"${google_cloud_run_v2_job.monitoring.name}\" AND metric.type=\"run.googleapis.com/job/completed_execution_count\" AND metric.labels.result=\"failed\""
+      comparison      = "COMPARISON_GT"
+      threshold_value = 0
+      duration        = "0s"
+
+      aggregations {
+        alignment_period     = "60s"
+        per_series_aligner   = "ALIGN_DELTA"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = "3600s" # what is open still would not be told again next week
+  }
+
+  documentation {
+    content = "The report is in the log of ${google_cloud_run_v2_job.monitoring.name}; docs/monitoring.md says what to do."
+  }
+}
+
 resource "google_billing_budget" "this" {
   count           = var.billing_account == "" ? 0 : 1
   billing_account = var.billing_account
@@ -216,4 +252,6 @@ resource "google_billing_budget" "this" {
       threshold_percent = threshold_rules.value
     }
   }
+
+  depends_on = [google_project_service.needed]
 }

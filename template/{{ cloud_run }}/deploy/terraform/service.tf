@@ -10,7 +10,9 @@ locals {
     PREDICTION_LOG = "-"
   }, var.settings)
 
-  services = toset([
+  secrets = setunion(var.secrets, var.monitoring_secrets)
+
+  services = toset(concat(var.billing_account == "" ? [] : ["billingbudgets.googleapis.com"], [
     "artifactregistry.googleapis.com",
     "cloudscheduler.googleapis.com",
     "iam.googleapis.com",
@@ -21,7 +23,7 @@ locals {
     "secretmanager.googleapis.com",
     "storage.googleapis.com",
     "sts.googleapis.com",
-  ])
+  ]))
 }
 
 data "google_project" "this" {}
@@ -38,14 +40,19 @@ resource "google_cloud_run_v2_service" "this" {
   ingress             = "INGRESS_TRAFFIC_ALL"
   deletion_protection = false # the registry, the buckets and git hold all that is worth keeping
 
+  # Of the service and not of its template: so a change takes effect at once, whichever revision serves.
+  scaling {
+    min_instance_count = var.min_instances
+    max_instance_count = var.max_instances
+  }
+
   template {
     service_account                  = google_service_account.runtime.email
     timeout                          = "30s"
     max_instance_request_concurrency = 40
 
     scaling {
-      min_instance_count = var.min_instances
-      max_instance_count = var.max_instances
+      min_instance_count = 0 # of each revision, besides the service's
     }
 
     containers {
@@ -167,7 +174,7 @@ resource "google_artifact_registry_repository" "images" {
 
 # Secrets get their values by `gcloud secrets versions add`, so that Terraform's state holds none.
 resource "google_secret_manager_secret" "setting" {
-  for_each  = var.secrets
+  for_each  = local.secrets
   secret_id = "${local.name}-${each.key}"
 
   replication {
@@ -179,7 +186,7 @@ resource "google_secret_manager_secret" "setting" {
 
 # The service cannot start with a secret that has no version at all.
 resource "google_secret_manager_secret_version" "unset" {
-  for_each    = var.secrets
+  for_each    = local.secrets
   secret      = google_secret_manager_secret.setting[each.key].id
   secret_data = "unset"
 

@@ -136,6 +136,21 @@ data "aws_iam_policy_document" "plan" {
     actions   = ["s3:GetObject"]
     resources = ["arn:${local.partition}:s3:::${var.state_bucket}/${local.name}/*"]
   }
+
+  statement {
+    sid = "WhatNeitherPolicyReads"
+    actions = [
+      "application-autoscaling:ListTagsForResource",
+      "budgets:ListTagsForResource",
+      "budgets:ViewBudget",
+      "scheduler:GetSchedule",
+    ]
+    resources = [
+      aws_appautoscaling_target.live.arn,
+      aws_scheduler_schedule.monitoring.arn,
+      "arn:${local.partition}:budgets::${local.account}:budget/${local.name}",
+    ]
+  }
 }
 
 resource "aws_iam_role_policy" "plan" {
@@ -189,7 +204,7 @@ data "aws_iam_policy_document" "execution" {
   }
 
   dynamic "statement" {
-    for_each = length(var.secrets) == 0 ? [] : [1]
+    for_each = length(local.secrets) == 0 ? [] : [1]
     content {
       sid       = "Secrets"
       actions   = ["secretsmanager:GetSecretValue"]

@@ -160,9 +160,10 @@ resource "aws_ecs_task_definition" "monitoring" {
       for key, value in merge(local.settings, { PREDICTION_LOG = "s3://${aws_s3_bucket.this["predictions"].bucket}/predictions" }) :
       { name = key, value = value }
     ]
-    secrets = [ # those of the registry only
-      for key in var.secrets :
-      { name = key, valueFrom = aws_secretsmanager_secret.setting[key].arn } if startswith(key, "MLFLOW_")
+    secrets = [ # its own, and of the service's those of the registry only
+      for key in local.secrets :
+      { name = key, valueFrom = aws_secretsmanager_secret.setting[key].arn }
+      if contains(var.monitoring_secrets, key) || startswith(key, "MLFLOW_")
     ]
     logConfiguration = {
       logDriver = "awslogs"
@@ -251,6 +252,71 @@ resource "aws_sns_topic_subscription" "email" {
   topic_arn = aws_sns_topic.alerts.arn
   protocol  = "email"
   endpoint  = var.alert_email
+}
+
+# Who names a policy replaces the one that let CloudWatch in. EventBridge's takes no condition.
+data "aws_iam_policy_document" "alerts" {
+  statement {
+    actions   = ["sns:Publish"]
+    resources = [aws_sns_topic.alerts.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["cloudwatch.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
+    }
+  }
+
+  statement {
+    actions   = ["sns:Publish"]
+    resources = [aws_sns_topic.alerts.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_sns_topic_policy" "alerts" {
+  arn    = aws_sns_topic.alerts.arn
+  policy = data.aws_iam_policy_document.alerts.json
+}
+
+# An alarm, too little data and an error all end the task with another code than 0.
+resource "aws_cloudwatch_event_rule" "monitoring" {
+  count       = var.monitoring_image == "" ? 0 : 1
+  name        = "${local.name}-monitoring"
+  description = "The monitoring task ended with another code than 0, or did not start."
+  event_pattern = jsonencode({
+    source      = ["aws.ecs"]
+    detail-type = ["ECS Task State Change"]
+    detail = {
+      clusterArn = [aws_ecs_cluster.this.arn]
+      group      = ["family:${aws_ecs_task_definition.monitoring.family}"]
+      lastStatus = ["STOPPED"]
+      "$or" = [
+        { containers = { exitCode = [{ anything-but = [0] }] } },
+        { stopCode = ["TaskFailedToStart"] },
+      ]
+    }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "monitoring" {
+  count = var.monitoring_image == "" ? 0 : 1
+  rule  = aws_cloudwatch_event_rule.monitoring[0].name
+  arn   = aws_sns_topic.alerts.arn
+
+  input_transformer {
+    input_paths    = { code = "$.detail.containers[0].exitCode", reason = "$.detail.stoppedReason" }
+    input_template = "\"${local.name}: monitoring ended with <code> (<reason>). 10 is an alarm. The report is in the log ${aws_cloudwatch_log_group.monitoring.name}; docs/monitoring.md says what to do.\""
+  }
 }
 
 # ECS itself goes back when this one goes off during the last step of a release.

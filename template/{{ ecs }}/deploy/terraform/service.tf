@@ -6,6 +6,7 @@ locals {
   account    = data.aws_caller_identity.this.account_id
   partition  = data.aws_partition.this.partition
   registry   = coalesce(var.registry_account, local.account)
+  secrets    = setunion(var.secrets, var.monitoring_secrets)
   repository = "arn:${local.partition}:ecr:${var.region}:${local.registry}:repository/${var.name}"
 
   settings = merge({
@@ -334,7 +335,7 @@ resource "aws_ecr_repository_policy" "reader" {
 # Secrets get their values by `aws secretsmanager put-secret-value`, so that Terraform's state holds
 # none. Until then a release that needs one does not start, and what served before serves.
 resource "aws_secretsmanager_secret" "setting" {
-  for_each                = var.secrets
+  for_each                = local.secrets
   name                    = "${local.name}/${each.key}"
   recovery_window_in_days = local.is_staging ? 0 : 7
 }

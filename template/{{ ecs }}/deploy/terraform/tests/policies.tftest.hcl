@@ -54,6 +54,11 @@ run "nothing_is_paid_for_between_releases_but_what_serves" {
     condition     = aws_scheduler_schedule.monitoring.state == "DISABLED"
     error_message = "Without an image there is nothing to start."
   }
+
+  assert {
+    condition     = length(aws_cloudwatch_event_rule.monitoring) == 0
+    error_message = "Without an image there is nothing to tell of."
+  }
 }
 
 run "only_the_repository_by_its_numbers_is_trusted" {
