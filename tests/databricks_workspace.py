@@ -29,7 +29,11 @@ class Workspace(Played):
 
     models: dict[str, Answer] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
-    granted: set[str] = field(default_factory=lambda: {"USE_SCHEMA", "CREATE_MODEL", "USE_CATALOG"})
+    granted: set[str] = field(
+        default_factory=lambda: {
+            "APPLY_TAG", "CREATE_MODEL", "EXECUTE", "USE_CATALOG", "USE_SCHEMA",
+        }
+    )  # fmt: skip
     tokens: set[str] = field(default_factory=set)
     expires_after: int | None = None  # requests for which a token holds
 

@@ -193,7 +193,8 @@ def test_doctor_says_what_databricks_lacks(databricks: Project) -> None:
     space.granted = held
     me = databricks_workspace.CLIENT
     assert f"GRANT USE SCHEMA ON SCHEMA main.ml TO `{me}`;" in said
-    assert f"GRANT CREATE MODEL ON SCHEMA main.ml TO `{me}`;" in said
+    for privilege in ("CREATE MODEL", "APPLY TAG", "EXECUTE"):
+        assert f"GRANT {privilege} ON SCHEMA main.ml TO `{me}`;" in said
     assert "USE CATALOG" not in said
 
 

@@ -13,7 +13,10 @@ from .settings import Settings
 
 Check = tuple[str, Callable[[Settings], str | None]]
 LEVELS = 3
-NEEDED = {"catalog": ["USE_CATALOG"], "schema": ["USE_SCHEMA", "CREATE_MODEL"]}
+NEEDED = {
+    "catalog": ["USE_CATALOG"],
+    "schema": ["USE_SCHEMA", "CREATE_MODEL", "APPLY_TAG", "EXECUTE"],
+}
 ALL = "ALL_PRIVILEGES"
 
 
@@ -32,7 +35,7 @@ def checks(settings: Settings) -> list[Check]:
         ("the login is accepted", _login),
         ("the experiment's folder is there", _folder),
         ("the schema is there", _schema),
-        ("models may be created in it", _privileges),
+        ("models may be created, tagged and read in it", _privileges),
     ]
 
 
