@@ -31,7 +31,7 @@ STEPS = 6
 START_SECONDS = 120
 STOP_SECONDS = 15
 # The project's own settings, and what the make and the environment around us would hand down.
-NOT_INHERITED = ("MAKE", "MFLAGS", "MLFLOW_", "MODEL_", "HOST", "PORT", "VIRTUAL_ENV", "PYTHON")
+NOT_INHERITED = ("CI", "MAKE", "MFLAGS", "MLFLOW_", "MODEL_", "HOST", "PORT", "VIRTUAL_ENV", "PYTHON")
 
 
 class DemoError(Exception):

@@ -29,7 +29,7 @@ Render = Callable[..., Path]
 
 # What a project reads from its environment, and what pytest, make and uv around us put there.
 NOT_INHERITED = (
-    "ANSWERS", "ARGS", "HOST", "MAKE", "MAX_", "MFLAGS", "MLFLOW_", "MODEL_", "PORT",
+    "ANSWERS", "ARGS", "CI", "HOST", "MAKE", "MAX_", "MFLAGS", "MLFLOW_", "MODEL_", "PORT",
     "PREDICTION_", "PYTEST_", "PYTHON", "UV_PYTHON", "VIRTUAL_ENV",
 )  # fmt: skip
 

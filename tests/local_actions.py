@@ -33,6 +33,7 @@ class Job:
     actions: Actions
     outcomes: dict[str, str] = field(default_factory=dict)
     printed: str = ""
+    summary: str = ""
     passed: bool = True
 
     def value(self, expression: str) -> Any:
@@ -87,16 +88,20 @@ class Job:
             action = step["uses"].split("@")[0]
             self.actions[action](self.environment(step.get("with")))
             return "success"
-        output = self.scratch / "output"
+        output, summary = self.scratch / "output", self.scratch / "summary"
         output.write_text("")
+        summary.write_text("")
         done = subprocess.run(
             # A step that does not name its shell runs without pipefail.
             ["bash", "-e", *(["-o", "pipefail"] if step.get("shell") else []), "-c",
              self.filled(step["run"])],
-            cwd=self.workspace, env={**self.variables, **variables, "GITHUB_OUTPUT": str(output)},
+            cwd=self.workspace,
+            env={**self.variables, **variables, "GITHUB_OUTPUT": str(output),
+                 "GITHUB_STEP_SUMMARY": str(summary)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         self.printed += done.stdout
+        self.summary += summary.read_text()
         found = dict(line.split("=", 1) for line in output.read_text().splitlines())
         self.contexts["steps"].setdefault(step.get("id", ""), {})["outputs"] = found
         return "failure" if done.returncode else "success"

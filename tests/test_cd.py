@@ -38,6 +38,11 @@ for part, text in json.loads(os.environ["SAYS"]).items():
 sys.exit(int(any(part and part in line for part in os.environ["FAILS"].split(";"))))
 """
 DECISION = {"version": "3", "sha256": "a" * 64}
+GATES = [
+    {"name": "holdout", "passed": True, "measured": "sha256 feed", "bound": "frozen feed"},
+    {"name": "improvement", "passed": False, "measured": "+0.10%", "bound": "more than 0.50%"},
+]
+EVALUATED = {**DECISION, "model": "flights", "expect": "2", "gates": GATES}
 
 
 class Recorded:
@@ -54,7 +59,7 @@ class Recorded:
         self.record.touch()
         self.fails = ""
         self.says = {
-            "promote_model evaluate": json.dumps(DECISION),
+            "promote_model evaluate": json.dumps(EVALUATED),
             "promote_model promote": json.dumps({"moved": True}),
         }
         self.used: list[tuple[str, dict[str, str]]] = []
@@ -96,7 +101,7 @@ def recorded(request: pytest.FixtureRequest, render: Render, tmp_path: Path) -> 
 
 
 def inputs(**given: str) -> dict[str, Any]:
-    return {"inputs": {"version": "", "reason": "because", **given}}
+    return {"inputs": {"version": "", "reason": "because", "new_holdout": "", **given}}
 
 
 def test_cd_trains_judges_builds_and_releases(recorded: Recorded) -> None:
@@ -127,9 +132,14 @@ NEEDS = {"needs": {"model": {"outputs": DECISION}}}
 FETCHED = {**SHARED, "MODEL_SOURCE": "registry"}
 
 
-def promoted(stage: str) -> str:
-    words = f"--to {stage} --version 3 --sha256 {'a' * 64} --reason because"
+def promoted(stage: str, last: str = "--reason because") -> str:
+    words = f"--to {stage} --version 3 --sha256 {'a' * 64} {last}"
     return f"uv run --no-sync promote_model promote {words}"
+
+
+def asked(stage: str) -> list[str]:
+    """Return what a job asks the registry before its release."""
+    return [promoted(stage, "--dry-run")] if stage == "production" else []
 
 
 def test_version_that_is_named_is_not_trained(recorded: Recorded) -> None:
@@ -155,7 +165,29 @@ def test_role_of_a_registry_is_taken_only_where_there_is_one(
 @pytest.mark.parametrize("stage", ["staging", "production"])
 def test_model_moves_once_its_release_serves(stage: str, recorded: Recorded) -> None:
     recorded.job("cd.yml", stage, **inputs(), **NEEDS, vars=SHARED)
-    assert recorded.lines() == ["make install", "make release-deploy", promoted(stage)]
+    released = [*asked(stage), "make release-deploy", promoted(stage)]
+    assert recorded.lines() == ["make install", *released]
+
+
+def test_traffic_stays_where_the_registry_would_refuse_the_model(recorded: Recorded) -> None:
+    recorded.fails = "--dry-run"
+    done = recorded.job("cd.yml", "production", **inputs(), **NEEDS, vars=SHARED)
+    assert not done.passed
+    assert recorded.lines() == ["make install", *asked("production")]
+
+
+@pytest.mark.parametrize("known", [SHARED, FETCHED], ids=["baked", "registry"])
+def test_new_holdout_is_judged_on_and_frozen_with_staging_if_told(
+    known: dict[str, str], recorded: Recorded
+) -> None:
+    given = inputs(new_holdout="true")
+    for name in ("model", "staging", "production"):
+        recorded.job("cd.yml", name, **given, **NEEDS, vars=known)
+    told = [line for line in recorded.lines() if "--new-holdout" in line]
+    assert told == [
+        "uv run --no-sync promote_model evaluate --new-holdout --json",
+        promoted("staging", "--new-holdout --reason because"),
+    ]
 
 
 @pytest.mark.parametrize("stage", ["staging", "production"])
@@ -163,7 +195,7 @@ def test_failed_release_does_not_move_the_model(stage: str, recorded: Recorded) 
     recorded.fails = "release-deploy"
     done = recorded.job("cd.yml", stage, **inputs(), **NEEDS, vars=SHARED)
     assert not done.passed
-    assert recorded.lines() == ["make install", "make release-deploy"]
+    assert recorded.lines() == ["make install", *asked(stage), "make release-deploy"]
 
 
 @pytest.mark.parametrize(("stage", "told"), [("staging", ""), ("production", " --json")])
@@ -183,7 +215,8 @@ def test_a_registry_that_no_service_reads_is_moved_after_the_release_only(
     for stage in ("staging", "production"):
         recorded.record.write_text("")
         recorded.job("cd.yml", stage, **inputs(), **NEEDS, vars=FETCHED)
-        assert recorded.lines() == ["make install", "make release-deploy", promoted(stage)]
+        released = [*asked(stage), "make release-deploy", promoted(stage)]
+        assert recorded.lines() == ["make install", *released]
     told = [p for p in project.rglob("*") if p.is_file() and p.suffix in {".mk", ".yml", ".md"}]
     offering = [p.name for p in told if "MODEL_SOURCE=registry" in p.read_text()]
     assert offering == [f"{tracking}.md"]  # where it is said to be refused
@@ -204,7 +237,41 @@ def test_version_that_fails_its_gates_is_not_built(failing: str, recorded: Recor
     recorded.fails = failing
     done = recorded.job("cd.yml", "model", **inputs())
     assert not done.passed
-    assert not [name for name, _ in recorded.used if name == "actions/upload-artifact"]
+    kept = [given["name"] for name, given in recorded.used if name == "actions/upload-artifact"]
+    assert kept == ["model-card"]
+
+
+@pytest.mark.parametrize("workflow", [("cd.yml", "model"), ("promote.yml", "evaluate")], ids=str)
+def test_author_and_approver_read_each_gate_on_the_runs_page(
+    workflow: tuple[str, str], recorded: Recorded
+) -> None:
+    recorded.fails = "promote_model evaluate"
+    done = recorded.job(*workflow, **inputs(version="3"), vars=SHARED)
+    assert not done.passed
+    assert done.summary.splitlines()[0] == "## flights version 3, production is at 2"
+    assert "| improvement | **FAIL** | +0.10% | more than 0.50% |" in done.summary
+    assert "| holdout | pass | sha256 feed | frozen feed |" in done.summary
+
+
+@pytest.mark.parametrize("known", [SHARED, FETCHED], ids=["baked", "registry"])
+def test_stage_moves_alone_only_where_the_service_reads_the_registry(
+    known: dict[str, str], recorded: Recorded
+) -> None:
+    needs = {"needs": {"evaluate": {"outputs": {**DECISION, "expect": "2"}}}}
+    done = recorded.job("promote.yml", "promote", **inputs(), **needs, vars=known)
+    assert done.passed == (known is FETCHED)
+    assert bool([line for line in recorded.lines() if "--to production" in line]) == done.passed
+    assert ("start cd.yml instead" in done.printed) != done.passed
+
+
+@pytest.mark.parametrize("tracking", ["databricks", "sagemaker"])
+def test_stage_never_moves_alone_where_no_service_reads_the_registry(
+    tracking: str, render: Render
+) -> None:
+    deployed = render(cloud=CLOUDS[0], tracking=tracking)
+    assert not (deployed / ".github/workflows/promote.yml").exists()
+    assert "promote.yml" not in "".join(path.read_text() for path in deployed.rglob("*.md"))
+    assert (render(tracking=tracking) / ".github/workflows/promote.yml").exists()
 
 
 def test_each_job_is_given_its_environment(recorded: Recorded) -> None:

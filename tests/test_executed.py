@@ -391,6 +391,7 @@ def test_monitor_workflow_asks_for_a_look_at_broken_data(promoted: Executed) -> 
                 "vars.MLFLOW_TRACKING_URI": uri, "vars.PREDICTION_LOG": str(log),
                 "vars.MONITOR_REQUESTS": "true", "inputs.last || '7d'": "7d",
                 "secrets.MLFLOW_TRACKING_USERNAME": "", "secrets.MLFLOW_TRACKING_PASSWORD": "",
+                "vars.MODEL_NAME": "",
                 "github.token": "secret-token",
             },
         )  # fmt: skip
@@ -406,29 +407,50 @@ def test_monitor_workflow_asks_for_a_look_at_broken_data(promoted: Executed) -> 
     assert "secret-token" not in ran.said
 
 
+LATER = """
+import pathlib, sys
+import pandas as pd
+path = pathlib.Path(sys.argv[1], "data/sample/flights.parquet")
+rows = pd.read_parquet(path)
+newest = rows[pd.to_datetime(rows["date"]) > "2013-12-03"]
+newest = newest.assign(date=(pd.to_datetime(newest["date"]) + pd.Timedelta(days=28)).dt.date)
+pd.concat([rows, newest], ignore_index=True).to_parquet(path, index=False)
+configuration = pathlib.Path(sys.argv[1], "configs/data.yaml")
+text = configuration.read_text().replace("2013-06-30", "-184").replace("2013-08-31", "-122")
+configuration.write_text(text)
+"""
+
+
 def test_retrain_workflow_trains_and_stages_and_leaves_production_alone(
     promoted: Executed, tmp_path: Path
 ) -> None:
     _only_once(promoted)
     clone = tmp_path / "clone"
     git(promoted.path, "clone", "--quiet", ".", str(clone))
+    promoted.python("-c", LATER, str(clone))
     uri = f"sqlite:///{promoted.path / 'mlflow.db'}"
+    runner = {**promoted.variables, "CI": "true"}
     ran = run_job(
-        clone / ".github/workflows/retrain.yml", "retrain", clone, promoted.variables,
+        clone / ".github/workflows/retrain.yml", "retrain", clone, runner,
         {
             "vars.MLFLOW_TRACKING_URI": uri, "secrets.MLFLOW_TRACKING_USERNAME": "",
-            "secrets.MLFLOW_TRACKING_PASSWORD": "",
+            "secrets.MLFLOW_TRACKING_PASSWORD": "", "vars.MODEL_NAME": "",
             "github.event.client_payload.report || inputs.reason": "https://example.com/report",
         },
     )  # fmt: skip
     assert set(ran.codes.values()) == {0}, ran.said
     assert "Version 2 is in staging, was 1" in ran.summary
     assert promoted.status()["stages"] == {"staging": "2", "production": "1"}
+    evidence = json.loads((clone / "artifacts/promotion/2/evidence.json").read_text())
+    judged = evidence["holdout"]
+    assert (judged["first_day"], judged["last_day"]) == ("2013-09-29", "2014-01-28")
+    assert judged["sha256"] != evidence["frozen_holdout"]
+    assert set(evidence["champion_metrics"]) == set(evidence["metrics"])
     without = run_job(
-        clone / ".github/workflows/retrain.yml", "retrain", clone, promoted.variables,
+        clone / ".github/workflows/retrain.yml", "retrain", clone, runner,
         {
             "vars.MLFLOW_TRACKING_URI": "", "secrets.MLFLOW_TRACKING_USERNAME": "",
-            "secrets.MLFLOW_TRACKING_PASSWORD": "",
+            "secrets.MLFLOW_TRACKING_PASSWORD": "", "vars.MODEL_NAME": "",
         },
     )  # fmt: skip
     assert without.codes == {"Require a shared registry": 1}

@@ -24,7 +24,12 @@ case "$*" in
   "pr create"*) cp "$RUNNER_TEMP/body.md" "$CALLS.body" ;;
 esac
 """
-UV = f'#!/bin/sh\nshift 2\nexec {sys.executable} "$@"\n'  # uv run --quiet
+UV = f"""\
+#!/bin/sh
+[ "$1" = run ] || exec echo "uv $*" >> "$CALLS"
+shift 2 # run --quiet
+exec {sys.executable} "$@"
+"""
 
 
 @pytest.fixture
@@ -264,7 +269,7 @@ def test_workflow_opens_a_pull_request_with_the_changelogs_part(remote: Remote) 
     assert set(first.outcomes.values()) == {"success"}
     calls = remote.calls.read_text().splitlines()
     assert [call.split(" --head")[0] for call in calls] == [
-        "gh pr list", "make install lint test", "gh auth setup-git", "gh pr create",
+        "gh pr list", "uv lock", "make install lint test", "gh auth setup-git", "gh pr create",
     ]  # fmt: skip
     branch = f"--head template-update/{LATER} --title Update the template to {LATER}"
     assert branch in calls[-1]

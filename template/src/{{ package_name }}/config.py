@@ -1,15 +1,17 @@
 """Typed configuration: configs/*.yaml, one file and one model each, unknown keys refused."""
 
-from collections.abc import Iterable
-from datetime import date
+from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import ConfigError
 from .settings import ROOT
+
+HUNDRED_YEARS = 36_525  # in days
 
 
 class Section(BaseModel):
@@ -18,23 +20,47 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _day_or_days_back(value: object) -> date | int:
+    if type(value) is int and -HUNDRED_YEARS < value < 0:
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(
+            "give a day, such as 2013-06-30, or a negative number: days before the data's last day"
+        ) from None
+
+
+def _day(until: date | int, last: date) -> date:
+    return until if isinstance(until, date) else last + timedelta(days=until)
+
+
+Until = Annotated[date | int, BeforeValidator(_day_or_days_back)]
+
+
 class DataConfig(Section):
     """configs/data.yaml: the raw data and how time divides it."""
 
     path: Path = Field(description="the raw data, relative to the project")
-    train_until: date = Field(description="last day of the training rows")
-    validation_until: date = Field(
+    train_until: Until = Field(description="last day of the training rows")
+    validation_until: Until = Field(
         description="last day of the validation rows; the rest is holdout"
     )
 
     @model_validator(mode="after")
     def _splits_are_in_order(self) -> Self:
-        if self.train_until >= self.validation_until:
+        train, validation = self.train_until, self.validation_until
+        alike = isinstance(train, date) == isinstance(validation, date)
+        if alike and _day(train, date.max) >= _day(validation, date.max):
             raise ValueError(
-                f"train_until ({self.train_until}) must be before validation_until "
-                f"({self.validation_until})"
+                f"train_until ({train}) must be before validation_until ({validation})"
             )
         return self
+
+    def dated(self, last: date) -> "DataConfig":
+        """Return it with days alone, where it counts back from the data's last day."""
+        days = {k: _day(getattr(self, k), last) for k in ("train_until", "validation_until")}
+        return _checked("data", DataConfig, {"path": self.path, **days})
 
 
 class Bound(Section):
@@ -174,6 +200,10 @@ def load(name: str, section: type[SectionT], overrides: Iterable[str] = ()) -> S
         target, key, value = split_override(override)
         if target == name:
             _assign(values, key, value)
+    return _checked(name, section, values)
+
+
+def _checked(name: str, section: type[SectionT], values: Mapping[str, Any]) -> SectionT:
     try:
         return section.model_validate(values)
     except ValidationError as error:

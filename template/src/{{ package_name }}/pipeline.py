@@ -56,6 +56,12 @@ class Pipeline:
         """The raw data's path."""
         return ROOT / self.data.path
 
+    @property
+    def dated(self) -> config.DataConfig:
+        """What the splits' days are, once the rows are there to count back from."""
+        days = pd.read_parquet(self.root / "ingest" / "rows.parquet", columns=[TIME])[TIME]
+        return self.data.dated(days.max().date())
+
     def stages(self) -> list[stages.Stage]:
         """Return the stages in order, each with what its outputs depend on."""
         splits = self.data.model_dump(mode="json", exclude={"path"})
@@ -95,7 +101,7 @@ class Pipeline:
     def preprocess(self, out: Path) -> None:
         """Divide the rows by time."""
         rows = pd.read_parquet(self.root / "ingest" / "rows.parquet")
-        for name, part in preprocess.split(rows, self.data)._asdict().items():
+        for name, part in preprocess.split(rows, self.dated)._asdict().items():
             if part.empty:
                 raise DataError(
                     f"the {name} split has no rows; check the dates in configs/data.yaml"
@@ -153,7 +159,7 @@ class Pipeline:
 
     def _log_run(self) -> None:
         mlflow.set_tags(tracking.provenance(self.source))
-        mlflow.log_params({f"data.{k}": v for k, v in self.data.model_dump(mode="json").items()})
+        mlflow.log_params({f"data.{k}": v for k, v in self.dated.model_dump(mode="json").items()})
         mlflow.log_params({f"model.{k}": v for k, v in self.model.model_dump(mode="json").items()})
         mlflow.log_metrics(flatten(self.metrics()))
         mlflow.log_artifact(str(self.root / "evaluate" / "metrics.json"))

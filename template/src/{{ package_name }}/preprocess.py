@@ -23,6 +23,7 @@ class Splits(NamedTuple):
 def split(rows: pd.DataFrame, config: DataConfig) -> Splits:
     """Divide by day, never at random: a model is always used on days after those it saw."""
     rows = rows.sort_values(TIME, kind="stable", ignore_index=True)
+    config = config.dated(rows[TIME].max().date())
     train_end = pd.Timestamp(config.train_until)
     validation_end = pd.Timestamp(config.validation_until)
     day = rows[TIME].dt.normalize()

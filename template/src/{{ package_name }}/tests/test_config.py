@@ -17,6 +17,8 @@ from .conftest import Message, Project
         ("data", "pth: x", "configs/data.yaml"),
         ("data", "trian_until: 2013-01-01", "unknown key 'trian_until'; the keys are path"),
         ("data", "train_until: tomorrow", "train_until='tomorrow'"),
+        ("data", "train_until: 90", "train_until=90: Value error, give a day, such as"),
+        ("data", "train_until: -60\nvalidation_until: -90", "(-60) must be before validation"),
         ("data", "train_until: 2999-01-01", "must be before validation_until"),
         ("model", "seed: many", "seed='many'"),
         ("model", "sede: 1", "unknown key 'sede'"),

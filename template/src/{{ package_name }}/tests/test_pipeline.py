@@ -14,9 +14,10 @@ import mlflow
 import pandas as pd
 import pytest
 
-from .. import config, digests, frames, hooks, pipeline, run_pipeline, stages, tracking
+from .. import config, digests, frames, hooks, pipeline, preprocess, run_pipeline, stages, tracking
 from ..contract import NUMBERS
-from ..errors import INTERRUPTED, TERMINATED, terminate
+from ..errors import INTERRUPTED, TERMINATED, ConfigError, terminate
+from ..schema import TIME
 from ..settings import PACKAGE
 from .conftest import Message, Project
 
@@ -61,8 +62,18 @@ def test_a_changed_hyperparameter_reruns_from_training(trained: Project) -> None
 
 
 def test_a_changed_date_reruns_from_the_splits(trained: Project) -> None:
-    until = trained.pipeline().data.train_until - timedelta(days=1)
-    assert stale(trained.pipeline(f"data.train_until={until}")) == list(pipeline.NAMES[1:])
+    assert stale(trained.pipeline("data.train_until=1999-12-31")) == list(pipeline.NAMES[1:])
+
+
+def test_days_counted_back_move_with_the_data(trained: Project) -> None:
+    line = trained.pipeline("data.train_until=-90", "data.validation_until=-30")
+    last = trained.pipeline().split("holdout")[TIME].max()
+    held = preprocess.split(pd.read_parquet(line.root / "ingest/rows.parquet"), line.data)
+    assert held.holdout[TIME].min() > last - timedelta(days=30) >= held.validation[TIME].max()
+    assert held.validation[TIME].min() > last - timedelta(days=90) >= held.train[TIME].max()
+    assert str(line.dated.train_until) == f"{last - timedelta(days=90):%Y-%m-%d}"
+    with pytest.raises(ConfigError, match=r"train_until \(.*\) must be before validation_until"):
+        trained.pipeline("data.train_until=-1", "data.validation_until=2000-01-01").dated  # noqa: B018
 
 
 def test_changed_data_reruns_everything(project: Project) -> None:
@@ -114,7 +125,7 @@ def test_a_run_records_its_parameters_metrics_and_provenance(trained: Project) -
     assert run.info.status == "FINISHED"
     expected = {f"model.{k}": str(v) for k, v in line.model.model_dump(mode="json").items()}
     assert expected.items() <= run.data.params.items()
-    assert run.data.params["data.train_until"] == str(line.data.train_until)
+    assert run.data.params["data.train_until"] == str(line.dated.train_until)
     metrics = pipeline.flatten(line.metrics())
     assert {name.split("/")[0] for name in metrics} == {*pipeline.SPLITS, "by_month"}
     assert metrics == pytest.approx({k: run.data.metrics[k] for k in metrics}, nan_ok=True)

@@ -135,6 +135,9 @@ def test_another_holdout_than_the_frozen_one_is_refused(world: World, tmp_path: 
         world.command("promote", "--to", "staging")
     moved = world.command("promote", "--to", "staging", "--new-holdout")
     assert moved["moved"]
+    reason = refused(world)
+    assert "improvement" in reason
+    assert "--new-holdout" not in reason  # the rows were frozen with the move to staging
 
 
 def test_a_holdout_that_was_altered_after_registration_is_refused(
