@@ -31,7 +31,9 @@ STEPS = 6
 START_SECONDS = 120
 STOP_SECONDS = 15
 # The project's own settings, and what the make and the environment around us would hand down.
-NOT_INHERITED = ("CI", "MAKE", "MFLAGS", "MLFLOW_", "MODEL_", "HOST", "PORT", "VIRTUAL_ENV", "PYTHON")
+NOT_INHERITED = (
+    "CI", "HOST", "MAKE", "MFLAGS", "MLFLOW_", "MODEL_", "PORT", "PYTHON", "VIRTUAL_ENV",
+)  # fmt: skip
 
 
 class DemoError(Exception):

@@ -100,6 +100,22 @@ def recorded(request: pytest.FixtureRequest, render: Render, tmp_path: Path) -> 
     return Recorded(tmp_path / "recorded", workspace)
 
 
+def made(
+    project: Path, target: str, folder: Path, **given: str
+) -> subprocess.CompletedProcess[str]:
+    """Make a target, with what would run printed instead; a command with FAILS in it fails."""
+    uv = folder / "uv"
+    uv.write_text(
+        '#!/bin/sh\nshift 2; echo "$*"; case "$*" in *"${FAILS:-nothing}"*) exit 1; esac\n'
+    )
+    uv.chmod(0o755)
+    return subprocess.run(
+        ["make", "--silent", target, f"UV={uv}"],
+        cwd=project, env={"PATH": os.environ["PATH"], **given}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
 def inputs(**given: str) -> dict[str, Any]:
     return {"inputs": {"version": "", "reason": "because", "new_holdout": "", **given}}
 
@@ -312,6 +328,51 @@ def test_what_a_rollback_is_told_is_text_and_no_command(
     words = ["run", "--no-sync", "release", "rollback", "--env", "production"]
     assert done.stdout.splitlines() == [*words, "--to", told, "--reason", told]
     assert not (project / "made").exists()
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_rollback_of_a_stage_says_that_the_service_stays(
+    cloud: str, render: Render, tmp_path: Path
+) -> None:
+    def back(**given: str) -> tuple[str, str]:
+        done = made(render(cloud=cloud), "rollback", tmp_path, **given)
+        return done.stdout, done.stderr
+
+    said = "A deployed image that holds its model serves it on: make rollback ENV=production\n"
+    assert back() == ("promote_model rollback\n", said)
+    released, silence = back(ENV="production")
+    assert released.startswith("release rollback --env production")
+    assert silence == ""
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+@pytest.mark.parametrize("tracking", ["databricks", "sagemaker"])
+def test_doctor_checks_the_registry_and_where_asked_the_cloud(
+    tracking: str, cloud: str, render: Render, tmp_path: Path
+) -> None:
+    project = render(tracking=tracking, cloud=cloud)
+    registry, place = "flight_delays.doctor", "flight_delays.operate doctor --env staging"
+
+    def doctor(**given: str) -> tuple[bool, list[str]]:
+        done = made(project, "doctor", tmp_path, **given)
+        return done.returncode == 0, done.stdout.splitlines()
+
+    hint = "ENV=staging or ENV=production also checks what releases need"
+    assert doctor() == (True, [f"python -m {registry}", hint])
+    assert doctor(FAILS=registry) == (False, [f"python -m {registry}", hint])
+    both = [f"python -m {registry}", f"python -m {place}"]
+    assert doctor(ENV="staging") == (True, both)
+    for failing in (registry, place, "flight_delays"):
+        assert doctor(ENV="staging", FAILS=failing) == (False, both)
+    assert doctor(ENV="elsewhere") == (False, [])
+
+
+def test_doctor_of_a_cloud_alone_asks_which(render: Render, tmp_path: Path) -> None:
+    for cloud in CLOUDS:
+        done = made(render(cloud=cloud), "doctor", tmp_path)
+        assert "Say which: ENV=staging or ENV=production" in done.stderr
+        done = made(render(cloud=cloud), "doctor", tmp_path, ENV="staging")
+        assert done.stdout == "python -m flight_delays.operate doctor --env staging\n"
 
 
 def test_image_is_built_and_asked_in_ci(recorded: Recorded) -> None:

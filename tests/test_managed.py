@@ -101,6 +101,7 @@ def life(project: Project) -> None:
     """Train, promote, serve, ask, train better, promote, look, roll back."""
     project.done("make", "doctor")
     project.done("make", "run")
+    assert "in its own pages" in project.refused("make", "ui")
     first = project.version()
     project.done("make", "promote")
     assert project.status()["stages"] == {"staging": "1", "production": "1"}

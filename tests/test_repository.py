@@ -38,6 +38,11 @@ def test_pytorchs_index_is_named_once() -> None:
     assert [line.split(":")[0] for line in named] == ["template/pyproject.toml.jinja"]
 
 
+def test_repositories_are_begun_on_the_branch_that_workflows_watch() -> None:
+    begun = [line.split(": ", 1)[1] for line in lines() if re.search(r":\d+: git init", line)]
+    assert set(begun) == {"git init --initial-branch=main"}
+
+
 def test_no_work_is_left_undone() -> None:
     marks = re.compile(r"\b(TODO|FIXME|XXX)\b")
     assert [line for line in lines() if marks.search(line)] == []
