@@ -10,7 +10,7 @@ from scipy import stats
 from ..config import DriftConfig, Watched
 from ..contract import Kind
 from ..monitoring.checks import Finding
-from ..monitoring.days import Days
+from ..monitoring.days import Days, share_effect
 from ..monitoring.drift import compare, confirmed, insufficient, like_with_like
 from ..monitoring.performance import Labelled, judge, reasons
 from ..monitoring.profile import Metric, Profile, build, empty_like
@@ -121,6 +121,14 @@ def test_scored_tails_are_not_taken_for_certain_too_often(reference: int, curren
     p = np.array([share_test(days, scores)[0].p for days in windows])
     for level in (0.05, 0.01):
         assert (p <= level).mean() <= 1.2 * level
+
+
+def test_a_rare_value_that_a_day_has_twice_makes_no_rows_alike() -> None:
+    rare = np.zeros(60, np.int64)
+    rare[[3, 17, 40]] = 2, 1, 1
+    now = np.tile([35, 1], (14, 1))
+    factor, _ = share_effect(Days.of(np.stack([8 - rare, rare], axis=1), now), np.array([0.0, 1.0]))
+    assert factor < 1.1
 
 
 def test_a_few_rows_ten_times_too_large_are_seen() -> None:
