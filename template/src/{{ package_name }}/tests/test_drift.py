@@ -182,7 +182,7 @@ def test_rows_too_much_like_the_last_are_not_judged() -> None:
     past, now = ({"size": values} for values in noise)
     dated = build(past, times=days(500, 60), kinds={"size": "number"})
     window = empty_like(dated).add(now, times=days(500, 14))
-    assert "independent rows; 50 are needed" in str(insufficient(dated, window, CONFIG))
+    assert "independent rows; 100 are needed" in str(insufficient(dated, window, CONFIG))
 
 
 def test_a_day_unlike_the_others_is_named_and_a_step_between_weeks_is_no_such_day() -> None:
