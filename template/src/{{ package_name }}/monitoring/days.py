@@ -186,6 +186,17 @@ def share_effect(days: Days, scores: Values, *, ordered: bool = False) -> tuple[
 
 
 def independent_rows(days: Days) -> float:
-    """Return how many independent rows in each window would tell as much (Kish 1965)."""
-    factors, _ = design_effects(days, days.ranks[:, None])
-    return float(2 / (factors[0] * sum(1 / rows.sum() for rows in days.windows)))
+    """Return how many independent rows in each window would tell as much (Kish 1965).
+
+    Not more than either window has by its own days: where rows are alike in a window and less so in
+    the reference, what days add to a difference is not known.
+    """
+    scores = days.ranks[:, None]
+    factors, _ = design_effects(days, scores)
+    found = [2 / (factors[0] * sum(1 / rows.sum() for rows in days.windows))]
+    for mine in (~days.current, days.current):
+        window = Days(days.counts[mine], days.current[mine])
+        size = window.counts.sum(axis=1)
+        correlation = _correlation_within_days(window, scores)[0][0]
+        found.append(size.sum() / (1 + correlation * ((size**2).sum() / size.sum() - 1)))
+    return float(min(found))
