@@ -131,6 +131,8 @@ class Bench:
             ["uv", "sync", "--quiet", "--no-default-groups", "--compile-bytecode", "--no-editable"],
             cwd=self.project, check=True, env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(target)},
         )  # fmt: skip
+        for tests in target.glob("lib/python*/site-packages/*/**/tests"):
+            shutil.rmtree(tests, ignore_errors=True)
         return target / "bin/python"
 
     def environment(self, name: str, *requirements: str) -> Path:

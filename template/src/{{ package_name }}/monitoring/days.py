@@ -117,6 +117,8 @@ def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int, V
 
     The error is that of days of one size (Donner 1986). An estimate that chance would give where
     rows are independent is shrunken, and one well above is not (nonnegative garrote: Breiman 1995).
+    Of rare values it counts how many happen to share a day, as a few do: the more skewed the
+    scores, and the fewer pairs of rows there are within days, the more it is shrunken.
     """
     size = days.counts.sum(axis=1)
     sums = days.counts @ scores
@@ -137,7 +139,11 @@ def _correlation_within_days(days: Days, scores: Values) -> tuple[Values, int, V
     within, between = np.maximum(within, 1e-9) / rest, between / freedom
     correlation = (between - within) / (between + (mean_size - 1) * within)
     correlation = np.clip(correlation, 0, 1)
-    chance = 2 / freedom / mean_size**2
+    total, pairs = days.counts.sum(axis=0), size @ (size - 1) / 2
+    centred = scores - total @ scores / size.sum()
+    second, third = (total @ centred**power for power in (2, 3))
+    skewness = third * np.sqrt(size.sum()) / np.maximum(second, TINY) ** 1.5
+    chance = 2 / freedom / mean_size**2 * (1 + skewness**4 / pairs)
     correlation = np.maximum(correlation - chance / np.maximum(correlation, TINY), 0)
     error = (1 - correlation) * (1 / mean_size + correlation) * np.sqrt(2 / freedom)
     return correlation, freedom, error
@@ -180,6 +186,17 @@ def share_effect(days: Days, scores: Values, *, ordered: bool = False) -> tuple[
 
 
 def independent_rows(days: Days) -> float:
-    """Return how many independent rows in each window would tell as much (Kish 1965)."""
-    factors, _ = design_effects(days, days.ranks[:, None])
-    return float(2 / (factors[0] * sum(1 / rows.sum() for rows in days.windows)))
+    """Return how many independent rows in each window would tell as much (Kish 1965).
+
+    Not more than either window has by its own days: where rows are alike in a window and less so in
+    the reference, what days add to a difference is not known.
+    """
+    scores = days.ranks[:, None]
+    factors, _ = design_effects(days, scores)
+    found = [2 / (factors[0] * sum(1 / rows.sum() for rows in days.windows))]
+    for mine in (~days.current, days.current):
+        window = Days(days.counts[mine], days.current[mine])
+        size = window.counts.sum(axis=1)
+        correlation = _correlation_within_days(window, scores)[0][0]
+        found.append(size.sum() / (1 + correlation * ((size**2).sum() / size.sum() - 1)))
+    return float(min(found))

@@ -17,7 +17,7 @@ from .days import independent_rows
 from .profile import UNDATED, ColumnProfile, Profile
 from .statistics import adjust
 
-ENOUGH = 50  # rows as good as independent; below, no estimate of how alike days are holds
+ENOUGH = 100  # rows as good as independent; below, no estimate of how alike days are holds
 
 
 def insufficient(reference: Profile, current: Profile, config: DriftConfig) -> str | None:

@@ -163,6 +163,9 @@ class Direct:
 
 def application(settings: Settings, board: Board, folder: Path) -> ASGIApp:
     """Load what is published, wait for its moment, and return the service around it."""
+    # FastAPI asks of every route whether it returns a model of pydantic's first version, and to ask
+    # imports all of that: a twentieth of the start. What is None here cannot be imported.
+    sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]
     published = board.read(Published)
     if published is None:
         raise RegistryError(f"{folder} holds no published model; start the service again")

@@ -10,7 +10,7 @@ from scipy import stats
 from ..config import DriftConfig, Watched
 from ..contract import Kind
 from ..monitoring.checks import Finding
-from ..monitoring.days import Days
+from ..monitoring.days import Days, share_effect
 from ..monitoring.drift import compare, confirmed, insufficient, like_with_like
 from ..monitoring.performance import Labelled, judge, reasons
 from ..monitoring.profile import Metric, Profile, build, empty_like
@@ -123,6 +123,14 @@ def test_scored_tails_are_not_taken_for_certain_too_often(reference: int, curren
         assert (p <= level).mean() <= 1.2 * level
 
 
+def test_a_rare_value_that_a_day_has_twice_makes_no_rows_alike() -> None:
+    rare = np.zeros(60, np.int64)
+    rare[[3, 17, 40]] = 2, 1, 1
+    now = np.tile([35, 1], (14, 1))
+    factor, _ = share_effect(Days.of(np.stack([8 - rare, rare], axis=1), now), np.array([0.0, 1.0]))
+    assert factor < 1.1
+
+
 def test_a_few_rows_ten_times_too_large_are_seen() -> None:
     rng = np.random.default_rng(0)
     before, now = np.exp(rng.normal(size=(2, 5000)))
@@ -174,7 +182,7 @@ def test_rows_too_much_like_the_last_are_not_judged() -> None:
     past, now = ({"size": values} for values in noise)
     dated = build(past, times=days(500, 60), kinds={"size": "number"})
     window = empty_like(dated).add(now, times=days(500, 14))
-    assert "independent rows; 50 are needed" in str(insufficient(dated, window, CONFIG))
+    assert "independent rows; 100 are needed" in str(insufficient(dated, window, CONFIG))
 
 
 def test_a_day_unlike_the_others_is_named_and_a_step_between_weeks_is_no_such_day() -> None:
