@@ -23,6 +23,7 @@ ALLOWED = {
     "monitoring: prediction log, reports, retraining request, dashboard": (18, 1_640),
     "logs as log services store them: wrapped, joined, in folders by day": (0, 40),
     "registries of other kinds: asked by name, and what differs in a file": (1, 75),
+    "drift: rare values, more against fewer rows, windows judged by their own days": (0, 23),
     "splits that move with the data: days counted back from its last, and their refusals": (0, 37),
 }
 FILES = sum(files for files, _ in ALLOWED.values())
