@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import copier
+import jinja2
 import yaml
 from pathspec import GitIgnoreSpec
 from questions import choices
@@ -70,12 +71,12 @@ def between(root: Path, old: str, new: str, rendered: Rendered | None = None) ->
         new_choices=offered(after, set(before)) - offered(before, set(before)),
         gone_choices=offered(before, set(after)) - offered(after, set(after)),
     )
-    spec = GitIgnoreSpec.from_lines(exclusions(root, new))
     for answers in combinations(before):
         kept = {
             name: value for name, value in answers.items() if f"{name}={value}" in offered(after)
         }
-        _compare(found, rendered(root, old, answers), rendered(root, new, kept), spec)
+        safe = GitIgnoreSpec.from_lines(exclusions(root, new, kept))
+        _compare(found, rendered(root, old, answers), rendered(root, new, kept), safe)
     return found
 
 
@@ -106,9 +107,10 @@ def questions(root: Path, commit: str) -> dict[str, dict[str, Any]]:
     return {n: q for n, q in asked if n[0] != "_" and q.get("when") is not False}
 
 
-def exclusions(root: Path, commit: str) -> list[str]:
-    """Return the names that a release's updates leave alone whatever happened before."""
-    return [line for line in settings(root, commit)["_exclude"] if "{" not in line]
+def exclusions(root: Path, commit: str, answers: Answers) -> list[str]:
+    """Return the names that a release's updates leave alone, by the answers alone."""
+    written = settings(root, commit)["_exclude"]
+    return [n for text in written for n in jinja2.Template(text).render(answers).split()]
 
 
 def offered(asked: dict[str, dict[str, Any]], among: set[str] | None = None) -> set[str]:
