@@ -101,7 +101,8 @@ class Pipeline:
     def preprocess(self, out: Path) -> None:
         """Divide the rows by time."""
         rows = pd.read_parquet(self.root / "ingest" / "rows.parquet")
-        for name, part in preprocess.split(rows, self.dated)._asdict().items():
+        dated = self.data.dated(rows[TIME].max().date())
+        for name, part in preprocess.split(rows, dated)._asdict().items():
             if part.empty:
                 raise DataError(
                     f"the {name} split has no rows; check the dates in configs/data.yaml"

@@ -130,8 +130,7 @@ def share_test(
     """
     (old, n), (new, m) = ((rows[scores > 0].sum(), rows.sum()) for rows in days.windows)
     rest = old + new > (n + m) / 2
-    if rest:
-        scores = np.where(scores > 0, 0.0, 1.0)
+    scores = np.where(scores > 0, 0.0, 1.0) if rest else scores
     a, b = (float(rows @ scores) for rows in days.windows)
     factor, degrees = share_effect(days, scores, ordered=ordered)
     each = sum(rows @ scores**2 for rows in days.windows) / max(a + b, TINY)
