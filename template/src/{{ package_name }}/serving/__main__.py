@@ -1,6 +1,7 @@
 """Start the service: resolve the model once, load it, then listen."""
 
 import contextlib
+import gc
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ def main(_arguments: Sequence[str] | None = None) -> int:
             _share(folder)
             service: Any = f"{PACKAGE}.serving.app:worker"
         else:
+            gc.disable()  # until it serves: looking through what is being loaded found nothing
             from .app import application  # the workers' parent does without
 
             service = application(settings, board, folder)

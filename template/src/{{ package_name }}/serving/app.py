@@ -189,6 +189,7 @@ def worker() -> ASGIApp:
 @contextlib.asynccontextmanager
 async def _looking(keeper: Keeper) -> AsyncIterator[None]:
     """Look for other versions for as long as the service runs."""
+    gc.enable()
     gc.freeze()  # what is loaded stays; looking through it again would pause the answers
     task = asyncio.create_task(keeper.run())
     yield
