@@ -28,6 +28,7 @@ OPTIONS = {
     "billing_account": "000000-000000-000000",
     "monitoring_image": "registry/app@sha256:abc",
     "monitoring_secrets": '["LOGIN"]',
+    "monitoring_settings": '{"MONITOR_REQUESTS": "true"}',
     "secrets": '["API_KEYS", "MLFLOW_TRACKING_PASSWORD"]',
 }
 Made = dict[str, dict[str, Any]]
@@ -189,11 +190,11 @@ def names(made: Made, kind: str) -> set[str]:
     return {each["name"] for each in container["env"]}
 
 
-def test_only_monitoring_is_given_its_secrets(made: Made) -> None:
+def test_only_monitoring_is_given_its_settings_and_secrets(made: Made) -> None:
     service, job = names(made, "service.this"), names(made, "job.monitoring")
     assert {"API_KEYS", "MLFLOW_TRACKING_PASSWORD"} <= service
-    assert {"LOGIN", "MLFLOW_TRACKING_PASSWORD"} <= job
-    assert "LOGIN" not in service
+    assert {"LOGIN", "MLFLOW_TRACKING_PASSWORD", "MONITOR_REQUESTS"} <= job
+    assert not {"LOGIN", "MONITOR_REQUESTS"} & service
     assert "API_KEYS" not in job
     member = "google_secret_manager_secret_iam_member"
     readers = {each.removeprefix(member) for each in made if each.startswith(member)}

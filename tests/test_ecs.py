@@ -32,7 +32,11 @@ GIVEN = {
     "alert_email": "team@example.org",
     "secrets": '["API_KEYS", "MLFLOW_TRACKING_PASSWORD"]',
 }
-MONITORED = {"monitoring_image": "registry/app@sha256:abc", "monitoring_secrets": '["LOGIN"]'}
+MONITORED = {
+    "monitoring_image": "registry/app@sha256:abc",
+    "monitoring_secrets": '["LOGIN"]',
+    "monitoring_settings": '{"MONITOR_REQUESTS": "true"}',
+}
 # Actions that are allowed on all resources, because they know none to be limited to.
 WITHOUT_RESOURCE = {
     "cloudwatch:GetMetricStatistics",
@@ -158,15 +162,24 @@ def test_who_plans_may_read_what_every_plan_reads(stack: Terraform) -> None:
     assert refused == []
 
 
-def test_only_monitoring_is_given_its_secrets(stack: Terraform) -> None:
+def test_only_monitoring_is_given_its_settings_and_secrets(stack: Terraform) -> None:
     resources = json.loads(stack("show", "-json").stdout)["values"]["root_module"]["resources"]
-    given = {
-        each["name"]: {secret["name"] for secret in container.get("secrets", [])}
+    containers = {
+        each["name"]: container
         for each in resources
         if each["type"] == "aws_ecs_task_definition"
         for container in json.loads(each["values"]["container_definitions"])
     }
-    assert given == {
+
+    def names(kind: str) -> dict[str, set[str]]:
+        return {
+            name: {one["name"] for one in container.get(kind, [])}
+            for name, container in containers.items()
+        }
+
+    asking = [name for name, given in names("environment").items() if "MONITOR_REQUESTS" in given]
+    assert asking == ["monitoring"]
+    assert names("secrets") == {
         "placeholder": set(),
         "template": {"API_KEYS", "MLFLOW_TRACKING_PASSWORD"},
         "monitoring": {"LOGIN", "MLFLOW_TRACKING_PASSWORD"},

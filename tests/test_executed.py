@@ -294,20 +294,25 @@ def test_monitoring_is_quiet_about_rows_like_those_learned_from(
     assert "nothing has changed that matters" in said
 
 
+Stored = tuple[str, str]  # where the log is, and the labels
+
+
 @contextmanager
-def stored_by_google(lines: list[bytes], day: datetime) -> Iterator[str]:
+def stored_by_google(lines: list[bytes], labels: bytes, day: datetime) -> Iterator[Stored]:
     """Store lines as a sink of Cloud Logging does: in entries that have taken their time."""
     entries = map(json.loads, lines)
     wrapped = [{"insertId": "1", "timestamp": e.pop("time"), "jsonPayload": e} for e in entries]
     google = Google("")
     name = f"run.googleapis.com/stdout/{day:%Y/%m/%d}/10:00:00_10:59:59_S0.json"
     google.objects[name] = b"".join(json.dumps(entry).encode() + b"\n" for entry in wrapped)
+    google.objects["labels.csv"] = labels
     with answering(google) as port:
-        yield f"gs://anonymous@bucket?scheme=http&endpoint_override=127.0.0.1:{port}"
+        options = f"?scheme=http&endpoint_override=127.0.0.1:{port}"
+        yield f"gs://anonymous@bucket{options}", f"gs://anonymous@bucket/labels.csv{options}"
 
 
 @contextmanager
-def stored_by_amazon(lines: list[bytes], day: datetime) -> Iterator[str]:
+def stored_by_amazon(lines: list[bytes], labels: bytes, day: datetime) -> Iterator[Stored]:
     """Store lines as Firehose does that extracts messages: one after the other."""
     server = ThreadedMotoServer(port=0)
     server.start()
@@ -318,9 +323,10 @@ def stored_by_amazon(lines: list[bytes], day: datetime) -> Iterator[str]:
     bucket.create_bucket(Bucket="bucket")
     name = f"predictions/{day:%Y-%m-%d}/app-predictions-1.jsonl"
     bucket.put_object(Bucket="bucket", Key=name, Body=b"".join(lines))
+    bucket.put_object(Bucket="bucket", Key="labels/labels.csv", Body=labels)
     try:
-        options = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-        yield f"s3://bucket/predictions?{options}"
+        options = f"?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        yield f"s3://bucket/predictions{options}", f"s3://bucket/labels/labels.csv{options}"
     finally:
         server.stop()
 
@@ -341,13 +347,18 @@ def test_monitoring_reads_the_bucket_that_the_cloud_fills(
     before = served(service, learned)
     logs = sorted((promoted.path / LOG).glob("*.jsonl"))
     lines = [line for log in logs for line in log.read_bytes().splitlines()]
-    with STORED[promoted.answers["cloud"]](lines, day) as place:
+    target = "late" if promoted.answers["task"] == "classification" else "arrival_delay"
+    entries = [json.loads(line) for line in lines]
+    known = [f"{entry['request_id']},{entry['row']},{n % 2}" for n, entry in enumerate(entries)]
+    labels = "\n".join([f"request_id,row,{target}", *known]).encode()
+    with STORED[promoted.answers["cloud"]](lines, labels, day) as (place, labels_place):
         code, report = monitored(promoted, "--since", before, "--log", place)
+        monkeypatch.setitem(promoted.variables, "PREDICTION_LABELS", labels_place)
         _, later = monitored(promoted, "--since", "2001-01-01", "--log", place)
     assert (code, report["verdict"]) == (0, "none"), report["reasons"]
     assert report["log"]["rows"] == len(learned)
     assert report["log"]["excluded"].keys() <= {"outside_window"}
-    assert later["log"]["rows"] == len(lines)
+    assert later["log"]["rows"] == later["performance"]["labelled"] == len(lines)
 
 
 def test_monitoring_alarms_when_what_is_served_has_shifted(
@@ -391,8 +402,8 @@ def test_monitor_workflow_asks_for_a_look_at_broken_data(promoted: Executed) -> 
                 "vars.MLFLOW_TRACKING_URI": uri, "vars.PREDICTION_LOG": str(log),
                 "vars.MONITOR_REQUESTS": "true", "inputs.last || '7d'": "7d",
                 "secrets.MLFLOW_TRACKING_USERNAME": "", "secrets.MLFLOW_TRACKING_PASSWORD": "",
-                "vars.MODEL_NAME": "",
-                "github.token": "secret-token",
+                "vars.MODEL_NAME": "", "vars.PREDICTION_LABELS": "",
+                "vars.MONITOR_DELAY_DAYS": "1", "github.token": "secret-token",
             },
         )  # fmt: skip
     assert [name for name, code in ran.codes.items() if code] == [

@@ -6,7 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,19 @@ def test_broken_data_is_looked_at_instead_of_learned(
     receiver.status = 204
     watch(asking, tmp_path, "--request")
     assert [json.loads(body)["event"] for _, _, body in receiver.got] == ["data-quality"] * 2
+
+
+def test_where_nobody_adds_words_settings_ask_about_a_window_that_ended_days_ago(
+    asking: Project, receiver: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged(tmp_path, *shifted(asking, days_ago=10), *([b"broken"] * 100))
+    monkeypatch.setenv("MONITOR_DELAY_DAYS", "7")
+    _, report = watch(asking, tmp_path)
+    assert timedelta(days=7) <= datetime.now(UTC) - report.until < timedelta(days=7, hours=1)
+    assert (report.log.rows > 0, receiver.got) == (True, [])
+    monkeypatch.setenv("MONITOR_REQUESTS", "true")
+    watch(asking, tmp_path)
+    assert [json.loads(body)["event"] for _, _, body in receiver.got] == ["data-quality"]
 
 
 @pytest.mark.usefixtures("project")

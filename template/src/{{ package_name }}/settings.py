@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least the service logs; requests are info"
     )
+    prediction_labels: str = Field("", description="a file, or its address: what really happened")
+    monitor_delay_days: int = Field(0, ge=0, description="days until a window's labels are there")
+    monitor_requests: bool = Field(False, description="whether monitoring asks without --request")
     retrain_webhook: str = Field("", description="where monitoring asks for a retraining")
     retrain_secret: SecretStr | None = Field(None, description="signs what the webhook is sent")
     github_repository: str = Field("", description="OWNER/NAME, asked where there is no webhook")

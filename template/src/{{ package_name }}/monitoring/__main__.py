@@ -39,7 +39,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--since", type=moment, metavar="TIME", help="a day or time, UTC; default: see --last")
     add("--until", type=day_end, metavar="TIME", help="before it, a day included; default: now")
     add("--last", type=length, default="7d", metavar="7d", help="hours, days, weeks before --until")
-    add("--labels", type=Path, metavar="FILE", help="Parquet or CSV: request_id, row, the target")
+    add("--labels", metavar="FILE", help="Parquet or CSV, or its address: request_id, row, target")
     add("--version", metavar="N", help="whose predictions; default: the version in MODEL_STAGE")
     add("--reference", type=Path, metavar="FILE", help="a profile; default: the one of the version")
     add("--out", type=Path, metavar="DIR", help="default: artifacts/monitoring/<version>-<day>")
@@ -82,12 +82,13 @@ def monitor(store: Store, settings: Settings, chosen: argparse.Namespace) -> rep
         if chosen.reference
         else reference.fetch(store.client, version)
     )
-    until = chosen.until or datetime.now(UTC)
+    until = chosen.until or datetime.now(UTC) - timedelta(days=settings.monitor_delay_days)
     window = Window(chosen.since or until - chosen.last, until, version.name, version.number)
     if window.since >= window.until:
         raise ConfigError(f"the window from {window.since} until {window.until} is empty")
     place = _place(settings, chosen.log)
-    labels = labels_file.load(chosen.labels) if chosen.labels else None
+    known = chosen.labels or settings.prediction_labels
+    labels = labels_file.load(known) if known else None
     reading, counted = Reading(window), Counted(profile.empty_like(baseline))
     for batch in reading.batches(place):
         targets = labels.of(batch) if labels else np.full(len(batch.scores), np.nan)
@@ -96,7 +97,7 @@ def monitor(store: Store, settings: Settings, chosen: argparse.Namespace) -> rep
     if labels:
         labelled = counted.labelled(reading.rows)
         judged = performance.judge(evaluate.score, labelled, baseline.metrics, config)
-        told = reports.Labels(place=str(chosen.labels), usable=len(labels.keys), **labels.excluded)
+        told = reports.Labels(place=known, usable=len(labels.keys), **labels.excluded)
     seen = reports.Evidence(reading, place, baseline, counted.profile, counted.days(), told, judged)
     return reports.make(seen, config)
 
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = f"{report.version}-{report.until:%Y-%m-%d}"
         folder = chosen.out or ROOT / "artifacts" / "monitoring" / name
         write(report, folder)
-        if chosen.request:
+        if chosen.request or settings.monitor_requests:
             report = carry_out(store, report, folder, settings, past)
             write(report, folder)
     print(report.model_dump_json(indent=2) if chosen.json else page.text(report, folder))

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..contract import TARGET
 from ..errors import DataError
-from .records import Batch, key
+from .records import Batch, key, locate
 
 WORDS = {"true": 1.0, "false": 0.0}
 
@@ -34,8 +33,8 @@ class Labels:
         return found
 
 
-def load(path: Path) -> Labels:
-    """Read a Parquet or CSV file of labels; where a row has several, the last one counts.
+def load(place: str) -> Labels:
+    """Read a Parquet or CSV file, a path or a URI; where a row has several, the last one counts.
 
     It has the columns `request_id`, the target's name and, unless each request had one instance,
     `row`. An entity's own key is a good request id, if the caller sends it as such.
@@ -45,10 +44,10 @@ def load(path: Path) -> Labels:
     DataError
         The file is missing, unreadable or lacks a column.
     """
-    table = _table(path)
+    table = _table(place)
     for name in ("request_id", TARGET.name):
         if name not in table.columns:
-            raise DataError(f"labels in {path} have no column {name!r}; it joins or holds them")
+            raise DataError(f"labels in {place} have no column {name!r}; it joins or holds them")
     rows = _numbers(table["row"]) if "row" in table else np.zeros(len(table))
     targets = _numbers(table[TARGET.name])
     usable = table["request_id"].notna().to_numpy() & np.isfinite(rows) & np.isfinite(targets)
@@ -60,16 +59,18 @@ def load(path: Path) -> Labels:
     return Labels(kept, targets[usable][::-1][places], excluded)
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(place: str) -> pd.DataFrame:
     try:
-        if path.suffix == ".csv":
-            return pd.read_csv(path, dtype={"request_id": str})
-        return pd.read_parquet(path)
+        filesystem, path = locate(place)
+        with filesystem.open_input_file(path) as file:
+            if path.endswith(".csv"):
+                return pd.read_csv(file, dtype={"request_id": str})
+            return pd.read_parquet(file)
     except FileNotFoundError:
-        raise DataError(f"there are no labels at {path}") from None
+        raise DataError(f"there are no labels at {place}") from None
     except (OSError, ValueError) as error:
         problem = str(error).splitlines()[0]
-        raise DataError(f"labels in {path} cannot be read: {problem}") from None
+        raise DataError(f"labels in {place} cannot be read: {problem}") from None
 
 
 def _numbers(values: "pd.Series[Any]") -> NDArray[np.float64]:

@@ -101,6 +101,30 @@ class Batch:
     keys: NDArray[np.int64]
 
 
+class Seen:
+    """Which keys came before: sorted runs that double in length, eight bytes a key."""
+
+    def __init__(self) -> None:
+        self._runs: list[NDArray[np.int64]] = []
+
+    def first(self, keys: NDArray[np.int64], asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which of the rows asked about are the first with their key, and remember them."""
+        found = np.zeros(len(keys), bool)
+        rows = np.flatnonzero(asked)
+        fresh, places = np.unique(keys[rows], return_index=True)
+        new = np.ones(len(fresh), bool)
+        for run in self._runs:
+            at = np.minimum(np.searchsorted(run, fresh), len(run) - 1)
+            new &= run[at] != fresh
+        found[rows[places[new]]] = True
+        run = fresh[new]
+        while self._runs and len(self._runs[-1]) <= 2 * len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+        if len(run):
+            self._runs.append(run)
+        return found
+
+
 @dataclass
 class Reading:
     """What was read, and what was left out for which reason."""
@@ -115,10 +139,7 @@ class Reading:
     versions: Counter[str] = field(default_factory=Counter)
     values: Counter[str] = field(default_factory=Counter)
     samples: set[float] = field(default_factory=set)
-    _seen: "Seen" = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._seen = Seen()
+    _seen: Seen = field(init=False, default_factory=Seen)
 
     def batches(self, place: str) -> Iterator[Batch]:
         """Read every file at a place, a path or a URI, in order of their names.
@@ -223,30 +244,6 @@ class Reading:
         return Batch(columns, scores, times, keys)
 
 
-class Seen:
-    """Which keys came before: sorted runs that double in length, eight bytes a key."""
-
-    def __init__(self) -> None:
-        self._runs: list[NDArray[np.int64]] = []
-
-    def first(self, keys: NDArray[np.int64], asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return which of the rows asked about are the first with their key, and remember them."""
-        found = np.zeros(len(keys), bool)
-        rows = np.flatnonzero(asked)
-        fresh, places = np.unique(keys[rows], return_index=True)
-        new = np.ones(len(fresh), bool)
-        for run in self._runs:
-            at = np.minimum(np.searchsorted(run, fresh), len(run) - 1)
-            new &= run[at] != fresh
-        found[rows[places[new]]] = True
-        run = fresh[new]
-        while self._runs and len(self._runs[-1]) <= 2 * len(run):
-            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
-        if len(run):
-            self._runs.append(run)
-        return found
-
-
 def key(request_ids: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return 64 bits that stand for each request's row, the same throughout one process."""
     pairs = zip(request_ids.tolist(), rows.tolist(), strict=True)
@@ -297,9 +294,14 @@ def _cast(values: pa.Array | None, wanted: pa.DataType, rows: int) -> pa.Array:
     return pa.nulls(rows, wanted) if values is None else values.cast(wanted, safe=False)
 
 
+def locate(place: str) -> tuple[fs.FileSystem, str]:
+    """Return where a path or a URI leads, and the path there."""
+    return fs.FileSystem.from_uri(place if "://" in place else Path(place))
+
+
 def _files(place: str) -> tuple[fs.FileSystem, str, list[str]]:
     try:
-        filesystem, path = fs.FileSystem.from_uri(place if "://" in place else Path(place))
+        filesystem, path = locate(place)
         found = filesystem.get_file_info(path)
         if found.type == fs.FileType.Directory:
             inside = filesystem.get_file_info(fs.FileSelector(path, recursive=True))

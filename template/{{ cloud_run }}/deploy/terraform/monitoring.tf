@@ -46,6 +46,7 @@ resource "google_storage_bucket_iam_member" "monitoring" {
 
 # Of the service's secrets the job reads those of the registry only, besides its own.
 locals {
+  prediction_log = "gs://${google_storage_bucket.predictions.name}"
   monitoring_secrets = setunion(
     var.monitoring_secrets,
     [for name in var.secrets : name if startswith(name, "MLFLOW_")],
@@ -78,7 +79,7 @@ resource "google_cloud_run_v2_job" "monitoring" {
         }
 
         dynamic "env" {
-          for_each = merge(local.settings, { PREDICTION_LOG = "gs://${google_storage_bucket.predictions.name}" })
+          for_each = merge(local.settings, { PREDICTION_LOG = local.prediction_log }, var.monitoring_settings)
           content {
             name  = env.key
             value = env.value

@@ -22,6 +22,10 @@ output "plan_variables" {
   }
 }
 
+output "prediction_log" {
+  value = local.prediction_log
+}
+
 output "url" {
   value = google_cloud_run_v2_service.this.uri
 }

@@ -134,6 +134,7 @@ data "aws_iam_policy_document" "monitoring" {
     resources = [
       "${aws_s3_bucket.this["predictions"].arn}/predictions", # readers ask for a file of the folder's name first
       "${aws_s3_bucket.this["predictions"].arn}/predictions/*",
+      "${aws_s3_bucket.this["predictions"].arn}/labels/*",
     ]
   }
 }
@@ -142,6 +143,10 @@ resource "aws_iam_role_policy" "monitoring" {
   name   = "predictions"
   role   = aws_iam_role.monitoring.id
   policy = data.aws_iam_policy_document.monitoring.json
+}
+
+locals {
+  prediction_log = "s3://${aws_s3_bucket.this["predictions"].bucket}/predictions"
 }
 
 resource "aws_ecs_task_definition" "monitoring" {
@@ -157,7 +162,7 @@ resource "aws_ecs_task_definition" "monitoring" {
     image     = coalesce(var.monitoring_image, local.placeholder_image)
     essential = true
     environment = [
-      for key, value in merge(local.settings, { PREDICTION_LOG = "s3://${aws_s3_bucket.this["predictions"].bucket}/predictions" }) :
+      for key, value in merge(local.settings, { PREDICTION_LOG = local.prediction_log }, var.monitoring_settings) :
       { name = key, value = value }
     ]
     secrets = [ # its own, and of the service's those of the registry only

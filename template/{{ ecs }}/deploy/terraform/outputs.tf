@@ -20,6 +20,10 @@ output "plan_variables" {
   }
 }
 
+output "prediction_log" {
+  value = local.prediction_log
+}
+
 output "url" {
   value = local.url
 }
