@@ -165,7 +165,7 @@ resource "google_artifact_registry_repository" "images" {
     id     = "delete-old"
     action = "DELETE"
     condition {
-      older_than = "7776000s" # 90 days
+      older_than = "34560000s" # 400 days: production may run an old image for long
     }
   }
 

@@ -299,14 +299,15 @@ resource "aws_ecr_repository" "images" {
   }
 }
 
+# Production may run an old image for long, and pulls it again for each new task. Most layers are shared.
 resource "aws_ecr_lifecycle_policy" "images" {
   count      = local.is_staging ? 1 : 0
   repository = aws_ecr_repository.images[0].name
   policy = jsonencode({
     rules = [{
       rulePriority = 1
-      description  = "keep the newest 30"
-      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 30 }
+      description  = "keep the newest 200"
+      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 200 }
       action       = { type = "expire" }
     }]
   })
