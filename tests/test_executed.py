@@ -467,7 +467,7 @@ def test_retrain_workflow_trains_and_stages_and_leaves_production_alone(
     assert without.codes == {"Require a shared registry": 1}
 
 
-@pytest.mark.parametrize("name", ["prediction_log", "retraining"])
+@pytest.mark.parametrize("name", ["prediction_log", "raw_data", "retraining"])
 def test_more_tests_than_a_project_is_given_pass(promoted: Executed, name: str) -> None:
     """They need the project's fixtures, and test what its users have no reason to change."""
     _only_once(promoted)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -93,24 +94,29 @@ def standing_in(folder: Path) -> Iterator[Project]:
         yield Project(folder, Settings())
 
 
-def _slice(source: Path, target: Path) -> None:
+def slice_data(folder: Path) -> None:
+    """Configure a project as this one, on some of its rows, wherever they are."""
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    source = ROOT / config.load("data", config.DataConfig).path
     rows = pd.read_csv(source) if source.suffix == ".csv" else pd.read_parquet(source)
     rows = rows.sample(min(ROWS, len(rows)), random_state=0)
-    target.parent.mkdir(parents=True)
+    target = folder / "raw" / source.name
+    target.parent.mkdir()
     rows.to_csv(target, index=False) if source.suffix == ".csv" else rows.to_parquet(target)
+    configured = folder / "configs" / "data.yaml"
+    text = re.sub(r"(?m)^path:.*", f"path: raw/{source.name}", configured.read_text())
+    configured.write_text(text)
 
 
 @pytest.fixture(scope="session")
 def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose pipeline has run once."""
     folder: Path = tmp_path_factory.mktemp("trained")
-    shutil.copytree(ROOT / "configs", folder / "configs")
     git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.com"]
     subprocess.run([*git, "init", "--quiet"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message=start"], check=True)
     (folder / "uv.lock").write_text("version = 1\n")
-    raw = config.load("data", config.DataConfig).path
-    _slice(ROOT / raw, folder / raw)
+    slice_data(folder)
     with standing_in(folder):
         assert run_pipeline.main([]) == 0
     return folder
