@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..contract import TARGET
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .records import Batch, key, locate
 
 WORDS = {"true": 1.0, "false": 0.0}
@@ -69,8 +69,7 @@ def _table(place: str) -> pd.DataFrame:
     except FileNotFoundError:
         raise DataError(f"there are no labels at {place}") from None
     except (OSError, ValueError) as error:
-        problem = str(error).splitlines()[0]
-        raise DataError(f"labels in {place} cannot be read: {problem}") from None
+        raise DataError(f"labels in {place} cannot be read: {first_line(error)}") from None
 
 
 def _numbers(values: "pd.Series[Any]") -> NDArray[np.float64]:
