@@ -23,16 +23,18 @@ from ..serving.app import application
 from ..serving.board import Board, publish_first
 from ..settings import ROOT, Settings
 
+Change = Callable[[pd.DataFrame], pd.DataFrame]
 Message = Callable[[Callable[[], Any]], str]
 ROWS = 1500
 
 
 @dataclass
 class Project:
-    """A project in a folder of its own, with its own store."""
+    """A project in a folder of its own, with its own store; what is patched ends with it."""
 
     folder: Path
     settings: Settings
+    patch: pytest.MonkeyPatch
 
     @property
     def raw(self) -> Path:
@@ -90,14 +92,19 @@ def standing_in(folder: Path) -> Iterator[Project]:
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         for module in (config, pipeline, tracking):
             patch.setattr(module, "ROOT", folder)
-        yield Project(folder, Settings())
+        yield Project(folder, Settings(), patch)
 
 
-def _slice(source: Path, target: Path) -> None:
-    rows = pd.read_csv(source) if source.suffix == ".csv" else pd.read_parquet(source)
-    rows = rows.sample(min(ROWS, len(rows)), random_state=0)
-    target.parent.mkdir(parents=True)
-    rows.to_csv(target, index=False) if source.suffix == ".csv" else rows.to_parquet(target)
+def _some(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.sample(min(ROWS, len(rows)), random_state=0)
+
+
+def rewrite(source: Path, target: Path, change: Change) -> None:
+    """Change the rows of a raw data file."""
+    if source.suffix == ".csv":
+        change(pd.read_csv(source)).to_csv(target, index=False)
+    else:
+        change(pd.read_parquet(source)).to_parquet(target)
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +117,8 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message=start"], check=True)
     (folder / "uv.lock").write_text("version = 1\n")
     raw = config.load("data", config.DataConfig).path
-    _slice(ROOT / raw, folder / raw)
+    (folder / raw).parent.mkdir(parents=True)
+    rewrite(ROOT / raw, folder / raw, _some)
     with standing_in(folder):
         assert run_pipeline.main([]) == 0
     return folder
