@@ -97,7 +97,7 @@ def monitor(store: Store, settings: Settings, chosen: argparse.Namespace) -> rep
     if labels:
         labelled = counted.labelled(reading.rows)
         judged = performance.judge(evaluate.score, labelled, baseline.metrics, config)
-        told = reports.Labels(place=known, usable=len(labels.keys), **labels.excluded)
+        told = reports.Labels(place=known, usable=len(labels.targets), **labels.excluded)
     seen = reports.Evidence(reading, place, baseline, counted.profile, counted.days(), told, judged)
     return reports.make(seen, config)
 
