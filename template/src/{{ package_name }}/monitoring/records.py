@@ -292,7 +292,9 @@ def _cast(values: pa.Array | None, wanted: pa.DataType, rows: int) -> pa.Array:
 
 def locate(place: str) -> tuple[fs.FileSystem, str]:
     """Return where a path or a URI leads, and the path there."""
-    return fs.FileSystem.from_uri(place if "://" in place else Path(place))
+    named = place if "://" in place else Path(place)
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(named)
+    return found
 
 
 def _files(place: str) -> tuple[fs.FileSystem, str, list[str]]:
