@@ -64,9 +64,8 @@ def bring(project: Path, changes: Sequence[str]) -> list[str]:
     """Update a project; return the edited files that the template dropped, which stay."""
     before = answers(project)
     anew = {"vcs_ref": copier.VcsRef.CURRENT, "exclude": ALL_BUT_DATA} if changes else {}
-    copier.run_update(
-        project, data=dict(change.split("=", 1) for change in changes), **anew, **ONCE
-    )
+    data = dict(change.split("=", 1) for change in changes)
+    copier.run_update(project, data=data, **anew, **ONCE)
     after = yaml.safe_load((project / ANSWERS).read_text(encoding="utf-8"))
     with TemporaryDirectory() as scratch:
         old, new = fresh(before, Path(scratch, "old")), fresh(after, Path(scratch, "new"))
@@ -160,14 +159,8 @@ def report(words: Sequence[str]) -> None:
 def excerpt(source: str, old: str, new: str) -> list[str]:
     """Return the template's changelog after one version, up to another."""
     with TemporaryDirectory() as scratch:
-        run(
-            "git",
-            "clone",
-            "--quiet",
-            "--depth=1",
-            source.replace("gh:", "https://github.com/"),
-            scratch,
-        )
+        address = source.replace("gh:", "https://github.com/")
+        run("git", "clone", "--quiet", "--depth=1", address, scratch)
         text = Path(scratch, "CHANGELOG.md").read_text(encoding="utf-8")
     sections = re.findall(
         r"^(## \[(\d+\.\d+\.\d+)\].*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE

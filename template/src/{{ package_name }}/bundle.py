@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .contract import CATEGORIES, NUMBERS
-from .errors import RegistryError
+from .errors import RegistryError, first_line
 
 DESCRIPTION = "bundle.json"
 GRAPH = "model.onnx"
@@ -114,16 +114,12 @@ def graph(
     try:
         session = ort.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - whatever a damaged file raises, it is its fault
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RegistryError(f"{path} is not a graph that can be run: {reason}") from None
-    encoders = {
-        name: (columns, encode, kind)
-        for name, columns, encode, kind in (
-            (CATEGORY_INPUT, categories, _texts, "tensor(string)"),
-            (NUMBER_INPUT, numbers, _numbers, "tensor(double)"),
-        )
-        if columns
+        raise RegistryError(f"{path} is not a graph that can be run: {first_line(error)}") from None
+    parts = {
+        CATEGORY_INPUT: (categories, _texts, "tensor(string)"),
+        NUMBER_INPUT: (numbers, _numbers, "tensor(double)"),
     }
+    encoders = {name: part for name, part in parts.items() if part[0]}
     inputs = {each.name: each.type for each in session.get_inputs()}
     outputs = {each.name: each.type for each in session.get_outputs()}
     wanted = {name: kind for name, (_, _, kind) in encoders.items()}

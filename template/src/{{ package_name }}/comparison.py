@@ -74,9 +74,8 @@ def intervals(
         rows = np.concatenate([rows_of[each] for each in drawn])
         for name, value in score(target[rows], predicted[rows]).items():
             resampled.setdefault(name, []).append(value)
-    bounds = {name: np.quantile(values, [0.025, 0.975]) for name, values in resampled.items()}
     return {
-        name: Interval(value, float(bounds[name][0]), float(bounds[name][1]))
+        name: Interval(value, *np.quantile(resampled[name], [0.025, 0.975]).tolist())
         for name, value in score(target, predicted).items()
-        if name in bounds
+        if name in resampled
     }

@@ -41,13 +41,11 @@ def columns(model: type[BaseModel]) -> tuple[Column, ...]:
 
 
 def _column(name: str, field: FieldInfo) -> Column:
-    members = (
-        set(get_args(field.annotation))
-        if isinstance(field.annotation, UnionType)
-        else {field.annotation}
-    )
+    members: set[Any] = {field.annotation}
+    if isinstance(field.annotation, UnionType):
+        members = set(get_args(field.annotation))
     types = members - {NoneType}
-    kind = KINDS.get(types.pop()) if len(types) == 1 else None  # type: ignore[arg-type]
+    kind = KINDS.get(types.pop()) if len(types) == 1 else None
     if kind is None:
         raise ConfigError(
             f"schema.py: {name} is {field.annotation}; "
@@ -60,20 +58,16 @@ def _column(name: str, field: FieldInfo) -> Column:
                 "against; use ge, gt, le, lt or max_length, or check it in data.py"
             )
 
-    def bound(constraint: type, attribute: str) -> Any:
-        return next(
-            (getattr(m, attribute) for m in field.metadata if isinstance(m, constraint)), None
-        )
-
+    bounds = {type(constraint): constraint for constraint in field.metadata}
     return Column(
         name,
         kind,
         nullable=NoneType in members,
-        at_least=bound(Ge, "ge"),
-        at_most=bound(Le, "le"),
-        above=bound(Gt, "gt"),
-        below=bound(Lt, "lt"),
-        longest=bound(MaxLen, "max_length"),
+        at_least=getattr(bounds.get(Ge), "ge", None),
+        at_most=getattr(bounds.get(Le), "le", None),
+        above=getattr(bounds.get(Gt), "gt", None),
+        below=getattr(bounds.get(Lt), "lt", None),
+        longest=getattr(bounds.get(MaxLen), "max_length", None),
         example=field.examples[0] if field.examples else None,
     )
 

@@ -48,6 +48,16 @@ class DeliveryError(ProjectError):
     """A request for a retraining was not accepted where it was sent."""
 
 
+def no_version(name: str, alias: str) -> RegistryError:
+    """Return what to raise where no version of a model has an alias."""
+    return RegistryError(f"model {name!r} has no {alias} version yet; run `make run promote` first")
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, or its kind where it says nothing, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     """Turn SIGTERM into an exit, so that runs are closed and temporary files removed."""
     # Process groups and wrappers often send it twice; the second would interrupt the clean-up.

@@ -9,7 +9,7 @@ import pandas as pd
 from . import bundle, model_format, to_onnx
 from .bundle import Description
 from .contract import CATEGORIES, FEATURES, NUMBERS
-from .errors import ProjectError
+from .errors import ProjectError, first_line
 from .frames import model_frame, to_instances
 from .model import Model, predict
 
@@ -38,29 +38,20 @@ def export(model: Model, rows: pd.DataFrame, folder: Path) -> Description:
     Description
         Its runtime is "onnx", or "native" with the reason in its note.
     """
-    try:
-        _write_graph(model, rows, folder)
-        description = bundle.describe("onnx")
-    except Exception as error:  # noqa: BLE001 - converters raise many kinds; the model still serves
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    for convert in to_onnx.CONVERSIONS:
+        try:
+            _check_and_write(convert(model), model, rows, folder)
+        except Exception as error:  # noqa: BLE001 - converters raise many kinds
+            reason = first_line(error)
+        else:
+            description = bundle.describe("onnx")
+            break
+    else:  # none answers as the model does, which still serves
         (folder / bundle.GRAPH).unlink(missing_ok=True)
         model_format.save(model, folder)
         description = bundle.describe("native", f"not exported to ONNX: {reason}")
     (folder / bundle.DESCRIPTION).write_text(description.model_dump_json(indent=1) + "\n", "utf-8")
     return description
-
-
-def _write_graph(model: Model, rows: pd.DataFrame, folder: Path) -> None:
-    """Write the first graph that answers as the model does, or raise why the last one is none."""
-    failure: Exception = ExportError("no conversion is known")
-    for convert in to_onnx.CONVERSIONS:
-        try:
-            _check_and_write(convert(model), model, rows, folder)
-        except Exception as error:  # noqa: BLE001 - converters raise many kinds
-            failure = error
-        else:
-            return
-    raise failure
 
 
 def _check_and_write(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from .contract import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS, TARGET, Column
 from .errors import DataError
@@ -13,6 +14,8 @@ from .schema import TIME
 if TYPE_CHECKING:
     import pandera.pandas as pa
     from mlflow.models import ModelSignature
+
+Values = NDArray[np.float64]
 
 
 def to_frame(instances: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -38,6 +41,11 @@ def model_frame(rows: pd.DataFrame) -> pd.DataFrame:
         values = frame[name].astype("object")
         frame[name] = values.where(values.notna(), None)
     return frame
+
+
+def answers(rows: pd.DataFrame) -> tuple[Values, Values]:
+    """Pick the target and what was predicted out of a table that has both, shape (rows,) each."""
+    return rows[TARGET.name].to_numpy(np.float64), rows["predicted"].to_numpy(np.float64)
 
 
 def to_instances(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -66,6 +74,7 @@ def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     DataError
         A column is missing or of the wrong type, a value breaks its bounds, or there are no rows.
     """
+    import pandera.pandas as pa
     from pandera.errors import SchemaErrors
 
     missing = [name for name in (TIME, *FEATURE_NAMES, TARGET.name) if name not in rows.columns]
@@ -80,8 +89,10 @@ def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     for name in (*NUMBERS, TARGET.name):
         if pd.api.types.is_numeric_dtype(kept[name]) or kept[name].isna().all():
             kept[name] = kept[name].astype("float64")
+    columns = {column.name: _pandera_column(column) for column in (*FEATURES, TARGET)}
+    schema = pa.DataFrameSchema({TIME: pa.Column("datetime64[us]", coerce=True), **columns})
     try:
-        return table_schema().validate(kept, lazy=True)
+        return schema.validate(kept, lazy=True)
     except SchemaErrors as error:
         raise DataError(f"{source}: {_first_failure(error.failure_cases)}") from None
 
@@ -89,23 +100,14 @@ def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
 def _first_failure(failures: pd.DataFrame) -> str:
     first = failures.iloc[0]
     check = str(first["check"])
-    alike = failures[
-        (failures["column"] == first["column"]) & (failures["check"] == first["check"])
-    ]
+    same = ["column", "check"]
+    alike = (failures[same] == first[same]).all(axis=1).sum()
     if check.startswith("dtype"):
         expected = check[7:-2]
         return f"column {first['column']!r} holds {first['failure_case']}, not {expected}"
-    told = f"column {first['column']!r}: {len(alike):,} value(s) break the rule {check}"
+    told = f"column {first['column']!r}: {alike:,} value(s) break the rule {check}"
     row = f" (first: {first['failure_case']!r} in row {first['index']})"
     return told if pd.isna(first["index"]) else told + row
-
-
-def table_schema() -> "pa.DataFrameSchema":
-    """Return the pandera schema of a raw table: the time column, the features and the target."""
-    import pandera.pandas as pa
-
-    fields = {column.name: _pandera_column(column) for column in (*FEATURES, TARGET)}
-    return pa.DataFrameSchema({TIME: pa.Column("datetime64[us]", coerce=True), **fields})
 
 
 def _pandera_column(column: Column) -> "pa.Column":
@@ -133,12 +135,9 @@ def signature() -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
+    texts = {"category": DataType.string}
     inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(
-            DataType.string if column.kind == "category" else DataType.double,
-            column.name,
-            required=not column.nullable,
-        )
-        for column in FEATURES
+        ColSpec(texts.get(c.kind, DataType.double), c.name, required=not c.nullable)
+        for c in FEATURES
     ]
     return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, TARGET.name)]))

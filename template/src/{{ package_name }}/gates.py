@@ -12,21 +12,29 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.models import Model as ModelFile
 from mlflow.models import ModelSignature
-from numpy.typing import NDArray
 
 from . import bundle, comparison, evaluate, holdout, registry
 from .config import Bound, GatesConfig
 from .contract import FEATURE_NAMES, TARGET, example
-from .errors import ConfigError, GateError
-from .frames import model_frame, signature, to_instances
+from .errors import ConfigError, GateError, first_line
+from .frames import Values, answers, model_frame, signature, to_instances
 from .model import predict
 from .model_format import load
 from .schema import TIME
 
-Values = NDArray[np.float64]
 CHAMPION_STAGE = "production"
 TIMED_PREDICTIONS = 25
 PROVENANCE = ("git.", "lock.", "data.", "version.")
+# What to do about a gate that fails, where that is the same whatever was measured.
+ADVICE = {
+    "status": "wait until the registry has taken the version in, or register it again",
+    "quarantine": "it was rolled back from; train and register a new version instead",
+    "bundle": "the model cannot predict the schema's example; look at model.py",
+    "export": "register the model again: its bundle is not the model that was trained",
+    "contract": "callers of the API would break: "
+    "register it under another MODEL_NAME, or retrain it",
+    "holdout": "train on the data and dates it was frozen with, or promote with --new-holdout",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ def examine(
     evidence = Evidence(version.name, version.number, version.digest, champion)
     evidence.frozen_holdout = holdout.frozen(client, version.name)
     evidence.provenance = _provenance(client, version)
-    evidence.gates += [_ready(version), _not_quarantined(version)]
+    evidence.gates += _standing(version)
     step = "artifact"
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -129,30 +137,20 @@ def _known_slices(config: GatesConfig) -> None:
 
 
 def _not_measured(name: str, error: Exception) -> Gate:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     advice = "mend what is said here, then register the model again"
-    return Gate(name, passed=False, measured=reason, bound="measurable", advice=advice)
+    return Gate(name, passed=False, measured=first_line(error), bound="measurable", advice=advice)
 
 
-def _ready(version: registry.Version) -> Gate:
-    return Gate(
-        "status",
-        version.status == "READY",
-        version.status,
-        "READY",
-        "wait until the registry has taken the version in, or register it again",
-    )
+def _gate(name: str, passed: bool, measured: str, bound: str) -> Gate:
+    return Gate(name, passed, measured, bound, ADVICE[name])
 
 
-def _not_quarantined(version: registry.Version) -> Gate:
+def _standing(version: registry.Version) -> list[Gate]:
     reason = version.tags.get(registry.QUARANTINE_TAG)
-    return Gate(
-        "quarantine",
-        reason is None,
-        reason or "not quarantined",
-        "not quarantined",
-        "it was rolled back from; train and register a new version instead",
-    )
+    return [
+        _gate("status", version.status == "READY", version.status, "READY"),
+        _gate("quarantine", reason is None, reason or "not quarantined", "not quarantined"),
+    ]
 
 
 def _bundle(version: registry.Version, scorer: bundle.Scorer) -> dict[str, str]:
@@ -169,32 +167,20 @@ def _served(
     value = float(scorer(row)[0])
     seconds = timeit.repeat(lambda: scorer(row), number=1, repeat=TIMED_PREDICTIONS)
     latency, size = min(seconds) * 1e3, registry.size(path) / 1e6
+    budgets, digest = config.budgets, str(version.bundle_digest)[:12]
+    told = f"{scorer.description.runtime}, sha256 {digest}, predicts {value:.4g}"
     return [
-        Gate(
-            "bundle",
-            math.isfinite(value),
-            f"{scorer.description.runtime}, sha256 {str(version.bundle_digest)[:12]}, "
-            f"predicts {value:.4g}",
-            "recorded sha256, a finite number",
-            "the model cannot predict the schema's example; look at model.py",
-        ),
-        _within(
-            "latency", latency, Bound(max=config.budgets.latency_ms), "ms for one row, at best"
-        ),
-        _within("size", size, Bound(max=config.budgets.size_mb), "MB"),
+        _gate("bundle", math.isfinite(value), told, "recorded sha256, a finite number"),
+        _within("latency", latency, Bound(max=budgets.latency_ms), "ms for one row, at best"),
+        _within("size", size, Bound(max=budgets.size_mb), "MB"),
     ]
 
 
 def _export(served: Values, predicted: Values) -> Gate:
     """Compare, on the holdout, what a service would answer with the model that is judged."""
     worst = bundle.differ(served, predicted)
-    return Gate(
-        "export",
-        worst <= bundle.TOLERANCE,
-        f"served answers differ from the model's by {worst:.2g} at most",
-        f"at most {bundle.TOLERANCE:g}",
-        "register the model again: its bundle is not the model that was trained",
-    )
+    told = f"served answers differ from the model's by {worst:.2g} at most"
+    return _gate("export", worst <= bundle.TOLERANCE, told, f"at most {bundle.TOLERANCE:g}")
 
 
 def _artifact(version: registry.Version) -> Gate:
@@ -209,13 +195,8 @@ def _contract(path: Path) -> Gate:
     wanted = signature()
     same = found is not None and found.to_dict() == wanted.to_dict()
     differing = "no signature" if found is None else _difference(found, wanted)
-    return Gate(
-        "contract",
-        same,
-        "the schema's" if same else differing,
-        "the signature that schema.py makes",
-        "callers of the API would break: register it under another MODEL_NAME, or retrain it",
-    )
+    told = "the schema's" if same else differing
+    return _gate("contract", same, told, "the signature that schema.py makes")
 
 
 def _difference(found: ModelSignature, wanted: ModelSignature) -> str:
@@ -235,13 +216,7 @@ def _holdout(evidence: Evidence, rows: pd.DataFrame, *, new: bool) -> Gate:
         "last_day": f"{days.max():%Y-%m-%d}",
     }
     bound = "any, it will be frozen" if new or frozen is None else f"frozen {frozen[:12]}"
-    return Gate(
-        "holdout",
-        new or frozen in {None, own},
-        f"sha256 {own[:12]}",
-        bound,
-        "train on the data and dates it was frozen with, or promote with --new-holdout",
-    )
+    return _gate("holdout", new or frozen in {None, own}, f"sha256 {own[:12]}", bound)
 
 
 def _scores(
@@ -265,9 +240,7 @@ def _scores(
 
 def _slice(evidence: Evidence, label: str, part: pd.DataFrame, config: GatesConfig) -> list[Gate]:
     judged = len(part) >= config.slices.min_rows
-    found = evaluate.score(
-        part[TARGET.name].to_numpy(np.float64), part["predicted"].to_numpy(np.float64)
-    )
+    found = evaluate.score(*answers(part))
     metrics = {name: found.get(name) for name in config.slices.bounds}
     evidence.slices.append({"slice": label, "rows": len(part), "judged": judged, **metrics})
     if not judged:

@@ -52,9 +52,8 @@ def actor() -> str:
 
 def ci_url() -> str:
     """Return the page of the CI run this process belongs to, or nothing."""
-    parts = [
-        os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID")
-    ]
+    names = ("SERVER_URL", "REPOSITORY", "RUN_ID")
+    parts = [os.environ.get(f"GITHUB_{name}", "") for name in names]
     return "{}/{}/actions/runs/{}".format(*parts) if all(parts) else ""
 
 

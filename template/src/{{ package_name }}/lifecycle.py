@@ -1,15 +1,16 @@
 """Moving aliases: promote, roll back, and repair what a killed process left."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from mlflow import MlflowClient
 
-from . import holdout, journal, lock, registry
+from . import holdout, journal, lock, registry, tracking
 from .errors import ConflictError, GateError, RegistryError
 from .journal import NONE, Event
+from .settings import Settings
 
 PRODUCTION = "production"
 
@@ -40,6 +41,14 @@ class Store:
         return journal.events(self.client, self.experiment)
 
 
+def open_store(settings: Settings, what: str = "journal") -> Store:
+    """Connect to the registry and find, or make, the model's journal, or monitoring's."""
+    client = tracking.connect(settings)
+    name = tracking.beside_runs(settings, what)
+    experiment = tracking.ensure_experiment(client, settings, name)
+    return Store(client, settings.model_name, experiment)
+
+
 def carry_out(store: Store, move: Move) -> str:
     """Move the alias under the lock, between two journal records, and return the event's id.
 
@@ -52,7 +61,8 @@ def carry_out(store: Store, move: Move) -> str:
     RegistryError
         The registry failed half-way; the lock stays and `repair` resolves it.
     """
-    owner = {"actor": journal.actor(), "since": now(), "what": f"{move.kind} {move.after}"}
+    since = journal.moment(int(time.time() * 1000))
+    owner = {"actor": journal.actor(), "since": since, "what": f"{move.kind} {move.after}"}
     with lock.held(store.client, store.model, owner) as guard:
         _still_as_judged(store, move)
         guard.begun = True
@@ -124,19 +134,17 @@ def rollback_target(store: Store, wanted: str | None) -> tuple[registry.Version,
     current = registry.aliases(store.client, store.model).get(PRODUCTION)
     if current is None:
         raise RegistryError(f"model {store.model!r} has nothing in production to roll back from")
-    known = {version.number: version for version in registry.versions(store.client, store.model)}
-    served = [
+    fit = {
+        version.number: version
+        for version in registry.versions(store.client, store.model)
+        if version.number != current and registry.QUARANTINE_TAG not in version.tags
+    }
+    served = dict.fromkeys(
         event.after
         for event in store.history()
-        if event.stage == PRODUCTION and event.outcome == journal.DONE and event.after
-    ]
-    good = [
-        known[number]
-        for number in dict.fromkeys(served)
-        if number != current
-        and number in known
-        and registry.QUARANTINE_TAG not in known[number].tags
-    ]
+        if event.stage == PRODUCTION and event.outcome == journal.DONE
+    )
+    good = [fit[number] for number in served if number in fit]
     if wanted is None and not good:
         raise RegistryError(
             f"no earlier version of {store.model!r} that was in production and is not quarantined; "
@@ -179,8 +187,3 @@ def repair(store: Store) -> list[str]:
         lock.release(store.client, store.model)
         done.append(f"freed the lock: {lock.describe(held)}")
     return done
-
-
-def now() -> str:
-    """Return the time in UTC, in ISO 8601."""
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from . import registry
 from .creation import once
-from .errors import ConflictError, RegistryError
+from .errors import ConflictError, RegistryError, first_line
 
 TAKEN = "RESOURCE_ALREADY_EXISTS"
 
@@ -73,7 +73,7 @@ def held(client: MlflowClient, name: str, owner: dict[str, str]) -> Iterator[Gua
     except BaseException as error:
         if guard.begun and isinstance(error, Exception):
             raise RegistryError(
-                f"the change began but did not complete ({str(error).splitlines()[0]}); "
+                f"the change began but did not complete ({first_line(error)}); "
                 "run `promote_model break-lock` once the registry answers again"
             ) from error
         if not guard.begun:

@@ -67,13 +67,13 @@ def render(evidence: Mapping[str, Any], card: CardConfig, plots: Mapping[str, by
         "Slices": _slices(evidence["slices"]),
         "Plots": "".join(_plot(name, content) for name, content in sorted(plots.items())),
         "Data": _data(evidence),
-        "Provenance": _pairs(_provenance(evidence)),
+        "Provenance": _provenance(evidence),
     }
     return page(title, _header(title, evidence), sections)
 
 
 def page(
-    title: str, header: str, sections: Mapping[str, str], more_style: str = "", script: str = ""
+    title: str, top: str, sections: Mapping[str, str], more_style: str = "", script: str = ""
 ) -> str:
     """Return a page that loads nothing: a header, then each section that has content."""
     body = "".join(
@@ -85,7 +85,7 @@ def page(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}{more_style}</style></head><body><main>\n"
-        f"{header}\n{body}</main>{script}</body></html>\n"
+        f"{top}\n{body}</main>{script}</body></html>\n"
     )
 
 
@@ -102,13 +102,20 @@ def _header(title: str, evidence: Mapping[str, Any]) -> str:
     if holdout:
         facts["judged on"] = f"{holdout['rows']:,} rows"
         facts["of the days"] = f"{holdout['first_day']} to {holdout['last_day']}"
+    return header(title, _tone(passed), verdict, facts)
+
+
+def header(
+    title: str, tone: str, verdict: str, facts: Mapping[str, object], words: str = ""
+) -> str:
+    """Return the top of a page: its title, the verdict, words that are HTML already, and facts."""
     listed = "".join(
         f"<div><small>{escape(name)}</small><b>{escape(str(fact))}</b></div>"
         for name, fact in facts.items()
     )
     return (
-        f'<header class="{_tone(passed)}"><h1>{escape(title)}</h1>\n'
-        f'<p><span class="verdict {_tone(passed)}">{verdict}</span></p>'
+        f'<header class="{tone}"><h1>{escape(title)}</h1>\n'
+        f'<p><span class="verdict {tone}">{verdict}</span></p>{words}'
         f'<div class="facts">{listed}</div></header>'
     )
 
@@ -139,10 +146,8 @@ def _number(value: float | None) -> str:
 def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for gate in sorted(gates, key=lambda gate: bool(gate["passed"])):  # what fails comes first
-        mark = (
-            f'<span class="{_tone(gate["passed"])}">{"pass" if gate["passed"] else "FAIL"}</span>'
-        )
-        advice = "" if gate["passed"] else f"<br>{escape(gate['advice'])}"
+        word, advice = ("pass", "") if gate["passed"] else ("FAIL", f"<br>{escape(gate['advice'])}")
+        mark = f'<span class="{_tone(gate["passed"])}">{word}</span>'
         name, measured = escape(gate["name"]), escape(gate["measured"])
         rows.append([mark, name, measured + advice, escape(gate["bound"])])
     return table(["", "gate", "measured", "needed"], rows)
@@ -150,12 +155,8 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
 
 def _metrics(evidence: Mapping[str, Any]) -> str:
     champion = evidence["champion_metrics"]
-    head = [
-        "metric",
-        "value",
-        "95 % interval",
-        *([f"version {evidence['champion']}"] if champion else []),
-    ]
+    head = ["metric", "value", "95 % interval"]
+    head += [f"version {evidence['champion']}"] if champion else []
     rows = [
         [
             escape(name),
@@ -212,13 +213,8 @@ def _data(evidence: Mapping[str, Any]) -> str:
     )
 
 
-def _provenance(evidence: Mapping[str, Any]) -> dict[str, Any]:
+def _provenance(evidence: Mapping[str, Any]) -> str:
     served = {f"served bundle, {name}": value for name, value in evidence["bundle"].items()}
-    return {"sha256": evidence["sha256"], **served, **evidence["provenance"]}
-
-
-def _pairs(pairs: Mapping[str, Any]) -> str:
-    return table(
-        ["", ""],
-        [[escape(key), f"<code>{escape(str(value))}</code>"] for key, value in pairs.items()],
-    )
+    facts = {"sha256": evidence["sha256"], **served, **evidence["provenance"]}
+    rows = [[escape(key), f"<code>{escape(str(value))}</code>"] for key, value in facts.items()]
+    return table(["", ""], rows)

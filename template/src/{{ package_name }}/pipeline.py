@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from numpy.typing import NDArray
 
 from . import (
     config,
@@ -28,8 +26,8 @@ from . import (
     train,
 )
 from .contract import TARGET
-from .errors import DataError
-from .frames import model_frame, validate
+from .errors import DataError, first_line
+from .frames import answers, model_frame, validate
 from .model import Model, ModelConfig, predict
 from .monitoring import reference
 from .progress import TrainingProgress
@@ -94,8 +92,7 @@ class Pipeline:
                 f"{self.data.path} has no column {error}, which data.py uses"
             ) from error
         except (OSError, ValueError, TypeError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DataError(f"{self.data.path} cannot be read: {reason}") from error
+            raise DataError(f"{self.data.path} cannot be read: {first_line(error)}") from error
         validate(rows, str(self.data.path)).to_parquet(out / "rows.parquet", index=False)
 
     def preprocess(self, out: Path) -> None:
@@ -140,7 +137,7 @@ class Pipeline:
         months = {str(m): _score(part) for m, part in rows.groupby(rows[TIME].dt.strftime("%Y-%m"))}
         metrics = {**{name: _score(part) for name, part in scored.items()}, "by_month": months}
         (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        target, predicted = _values(scored["holdout"])
+        target, predicted = answers(scored["holdout"])
         by_month = pd.DataFrame.from_dict(months, orient="index")
         for name, figure in evaluate.plot(target, predicted, by_month).items():
             figure.savefig(out / f"{name}.png", dpi=110)
@@ -201,9 +198,5 @@ def _with_predictions(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
     return rows.assign(predicted=predict(model, model_frame(rows)))
 
 
-def _values(rows: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return rows[TARGET.name].to_numpy(np.float64), rows["predicted"].to_numpy(np.float64)
-
-
 def _score(rows: pd.DataFrame) -> dict[str, float]:
-    return evaluate.score(*_values(rows))
+    return evaluate.score(*answers(rows))

@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from . import hooks, registry, tracking
 from .errors import GateError, run_command
-from .promotion import COMMANDS, open_store
+from .lifecycle import open_store
+from .promotion import COMMANDS
 from .promotion_output import SHOW, terminal
 from .settings import load as load_settings
 

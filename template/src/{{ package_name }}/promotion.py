@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import bundle, journal, lifecycle, lock, model_card, registry, tracking
+from . import bundle, journal, lifecycle, lock, model_card, registry
 from .config import CardConfig, GatesConfig
 from .config import load as load_config
 from .contract import example
 from .errors import ConflictError, GateError, RegistryError
 from .lifecycle import Move, Store
-from .settings import ROOT, Settings
+from .settings import ROOT
 
 if TYPE_CHECKING:
     from .gates import Evidence, Gate
@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 # Being better than production is asked of a version when production is asked for.
 PRODUCTION_ONLY = frozenset({"improvement"})
 Result = dict[str, Any]
-
-
-def open_store(settings: Settings) -> Store:
-    """Connect to the registry and find, or make, the model's journal."""
-    client = tracking.connect(settings)
-    name = tracking.beside_runs(settings, "journal")
-    experiment = tracking.ensure_experiment(client, settings, name)
-    return Store(client, settings.model_name, experiment)
 
 
 def candidate(store: Store, number: str | None, stage: str = "staging") -> registry.Version:
@@ -102,9 +94,8 @@ def promote(store: Store, chosen: argparse.Namespace) -> Result:
     found = examine(store, version, new_holdout=chosen.new_holdout)
     card = write_card(store, version, found.as_dict())
     move = _move(chosen, version, before, found)
-    failed = [
-        g for g in found.failed if stage == lifecycle.PRODUCTION or g.name not in PRODUCTION_ONLY
-    ]
+    spared = PRODUCTION_ONLY if stage != lifecycle.PRODUCTION else frozenset()
+    failed = [gate for gate in found.failed if gate.name not in spared]
     if failed:
         if not chosen.dry_run:
             lifecycle.refuse(store, move)

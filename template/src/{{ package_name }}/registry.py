@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from .backend import TAG_JOINT
 from .digests import tree_digest
-from .errors import RegistryError
+from .errors import RegistryError, no_version
 
 STAGES = ("staging", "production")
 DIGEST_TAG = "sha256"
@@ -124,9 +124,7 @@ def resolve(client: MlflowClient, name: str, alias: str) -> Version:
     """
     number = aliases(client, name).get(alias)
     if number is None:
-        raise RegistryError(
-            f"model {name!r} has no {alias} version yet; run `make run promote` first"
-        )
+        raise no_version(name, alias)
     return version(client, name, number)
 
 

@@ -1,5 +1,6 @@
 """Settings of the environment: where things are and which model to use. .env.example lists them."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +74,11 @@ class Settings(BaseSettings):
         """Return the API keys."""
         given = self.api_keys.get_secret_value() if self.api_keys else ""
         return tuple(key.strip() for key in given.split(",") if key.strip())
+
+
+def shown(uri: str) -> str:
+    """Return an address without the password it may hold."""
+    return re.sub(r"//[^/?#]*@", "//", uri)
 
 
 def load() -> Settings:

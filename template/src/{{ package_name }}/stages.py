@@ -92,9 +92,8 @@ def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
         sources = {path.relative_to(CODE.parent).as_posix(): file_digest(path) for path in files}
         inputs = [file_digest(path) for path in stage.files]
         content = [stage.name, dict(stage.params), inputs, sources, versions, previous]
-        previous = hashlib.sha256(
-            json.dumps(content, sort_keys=True, default=str).encode()
-        ).hexdigest()
+        text = json.dumps(content, sort_keys=True, default=str)
+        previous = hashlib.sha256(text.encode()).hexdigest()
         result[stage.name] = previous
     return result
 

@@ -26,8 +26,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from . import backend
 from .creation import RETRIES, once, unrepeated
 from .digests import file_digest
-from .errors import RegistryError
-from .settings import ROOT, Settings
+from .errors import RegistryError, first_line
+from .settings import ROOT, Settings, shown
 from .stages import dependency_versions
 
 SQLITE = "sqlite:///"
@@ -61,7 +61,7 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         advice = "Check MLFLOW_TRACKING_URI and that the store is up and writable"
         if "Max retries exceeded" in reason:
             cause = re.search(r"\[Errno -?\d+\] ([\w ]+)|(timed out|too many \d+ error)", reason)
@@ -73,7 +73,7 @@ def explained(uri: str) -> Iterator[None]:
             )
             advice = backend.LOGIN
         said = f"the tracking store {uri} did not do what was asked: {reason}. {advice}"
-        raise RegistryError(said.replace(uri, _shown(uri))) from error
+        raise RegistryError(said.replace(uri, shown(uri))) from error
 
 
 def _refusal(error: Exception) -> str | None:
@@ -82,11 +82,6 @@ def _refusal(error: Exception) -> str | None:
         return found[1]
     code = str(getattr(error, "error_code", ""))
     return code if code in REFUSED else None
-
-
-def _shown(uri: str) -> str:
-    """Return the URI without the password it may hold."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 @contextlib.contextmanager
@@ -179,19 +174,18 @@ def _database(uri: str) -> Path:
 
 def ensure_experiment(client: MlflowClient, settings: Settings, name: str) -> str:
     """Return the id of an experiment, creating it if it does not exist."""
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
     uri = settings.mlflow_tracking_uri
     # An absolute location: a relative one would depend on where each command is started.
     beside = _database(uri).with_name("mlartifacts").as_uri() if uri.startswith(SQLITE) else None
-    try:
-        return str(client.create_experiment(name, artifact_location=beside))
-    except MlflowException as error:
-        found = client.get_experiment_by_name(name)
-        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
-            raise
-        return str(found.experiment_id)
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=beside))
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
+    return str(found.experiment_id)
 
 
 def beside_runs(settings: Settings, what: str) -> str:
@@ -270,7 +264,7 @@ def run_page(settings: Settings, experiment: str, run_id: str) -> str:
 
     On MLflow's own server that is a URL, and without a server one of that which `make ui` starts.
     """
-    uri = _shown(settings.mlflow_tracking_uri).rstrip("/")
+    uri = shown(settings.mlflow_tracking_uri).rstrip("/")
     server = uri if uri.startswith("http") else "http://127.0.0.1:5000"
     own = f"{server}/#/experiments/{experiment}/runs/{run_id}"
     return backend.run_page(uri, experiment, run_id) or own

@@ -19,7 +19,7 @@ from .. import evaluate, journal, registry, tracking
 from ..config import DriftConfig
 from ..config import load as load_config
 from ..errors import ConfigError, run_command
-from ..lifecycle import Store
+from ..lifecycle import Store, open_store
 from ..settings import ROOT, Settings
 from ..settings import load as load_settings
 from . import labels as labels_file
@@ -97,7 +97,7 @@ def monitor(store: Store, settings: Settings, chosen: argparse.Namespace) -> rep
     if labels:
         labelled = counted.labelled(reading.rows)
         judged = performance.judge(evaluate.score, labelled, baseline.metrics, config)
-        told = reports.Labels(place=known, usable=len(labels.keys), **labels.excluded)
+        told = reports.Labels(place=known, usable=len(labels.targets), **labels.excluded)
     seen = reports.Evidence(reading, place, baseline, counted.profile, counted.days(), told, judged)
     return reports.make(seen, config)
 
@@ -176,11 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     settings = load_settings()
     with tracking.explained(settings.mlflow_tracking_uri):
-        client = tracking.connect(settings)
-        experiment = tracking.ensure_experiment(
-            client, settings, tracking.beside_runs(settings, "monitoring")
-        )
-        store = Store(client, settings.model_name, experiment)
+        store = open_store(settings, "monitoring")
         report = monitor(store, settings, chosen)
         config = load_config("drift", DriftConfig)
         past = retraining.look_back(store, report, config.consecutive)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..contract import TARGET
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .records import Batch, key, locate
 
 WORDS = {"true": 1.0, "false": 0.0}
@@ -19,18 +19,12 @@ WORDS = {"true": 1.0, "false": 0.0}
 class Labels:
     """The targets by key, and what of the file could not be used."""
 
-    keys: NDArray[np.int64]
-    targets: NDArray[np.float64]
+    targets: "pd.Series[float]"
     excluded: Counter[str]
 
     def of(self, batch: Batch) -> NDArray[np.float64]:
         """Return each row's target, NaN where its label has not arrived."""
-        found = np.full(len(batch.keys), np.nan)
-        if len(self.keys):
-            at = np.minimum(np.searchsorted(self.keys, batch.keys), len(self.keys) - 1)
-            here = self.keys[at] == batch.keys
-            found[here] = self.targets[at[here]]
-        return found
+        return self.targets.reindex(batch.keys).to_numpy(np.float64)
 
 
 def load(place: str) -> Labels:
@@ -52,11 +46,10 @@ def load(place: str) -> Labels:
     targets = _numbers(table[TARGET.name])
     usable = table["request_id"].notna().to_numpy() & np.isfinite(rows) & np.isfinite(targets)
     ids = table["request_id"][usable].astype(str).to_numpy()
-    keys = key(ids, rows[usable].astype(np.int64))
-    # Latest first, so that unique keeps the latest.
-    kept, places = np.unique(keys[::-1], return_index=True)
-    excluded = Counter(unusable=int((~usable).sum()), replaced=len(keys) - len(kept))
-    return Labels(kept, targets[usable][::-1][places], excluded)
+    found = pd.Series(targets[usable], key(ids, rows[usable].astype(np.int64)))
+    kept = found[~found.index.duplicated(keep="last")]
+    excluded = Counter(unusable=int((~usable).sum()), replaced=len(found) - len(kept))
+    return Labels(kept, excluded)
 
 
 def _table(place: str) -> pd.DataFrame:
@@ -69,8 +62,7 @@ def _table(place: str) -> pd.DataFrame:
     except FileNotFoundError:
         raise DataError(f"there are no labels at {place}") from None
     except (OSError, ValueError) as error:
-        problem = str(error).splitlines()[0]
-        raise DataError(f"labels in {place} cannot be read: {problem}") from None
+        raise DataError(f"labels in {place} cannot be read: {first_line(error)}") from None
 
 
 def _numbers(values: "pd.Series[Any]") -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-from ..model_card import page, table
+from ..model_card import header, page, table
 from .profile import Metric
 from .report import UNLISTED, Bin, ColumnReport, Day, Report
 
@@ -86,17 +86,9 @@ def _header(title: str, report: Report) -> str:
     }
     if report.performance:
         facts["labels"] = f"{report.performance.labelled:,} ({report.performance.coverage:.0%})"
-    listed = "".join(
-        f"<div><small>{name}</small><b>{escape(fact)}</b></div>" for name, fact in facts.items()
-    )
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in report.reasons)
-    return (
-        f'<header class="{tone}"><h1>{escape(title)}</h1>\n'
-        f'<p><span class="verdict {tone}">{headline}</span></p>'
-        f"{f'<ul class=reasons>{reasons}</ul>' if reasons else ''}"
-        f"<p>{escape(asked(report))}</p>"
-        f'<div class="facts">{listed}</div></header>'
-    )
+    listed = f"<ul class=reasons>{reasons}</ul>" if reasons else ""
+    return header(title, tone, headline, facts, f"{listed}<p>{escape(asked(report))}</p>")
 
 
 def asked(report: Report) -> str:

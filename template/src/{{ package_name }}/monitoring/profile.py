@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..contract import FEATURES, Kind
+from .days import Counts, Values
 
-Values = NDArray[np.float64]
-Counts = NDArray[np.int64]
 Columns = Mapping[str, NDArray[Any]]
 """Each feature's values: numbers as float64 with NaN, categories as objects with None."""
 

@@ -21,8 +21,8 @@ import pyarrow.json as pj
 from numpy.typing import NDArray
 from pyarrow import fs, parquet
 
-from ..contract import FEATURES, Column
-from ..errors import DataError
+from ..contract import FEATURES
+from ..errors import DataError, first_line
 
 SCHEMA = 1  # of serving/prediction_log.py
 BLOCK = 1 << 22
@@ -39,11 +39,7 @@ DUPLICATE = "duplicate"
 FAULTS = (MALFORMED, OTHER_SCHEMA, CLOCK_SKEW)
 
 
-def _type(column: Column) -> pa.DataType:
-    kinds = {"category": pa.string(), "boolean": pa.bool_()}
-    return kinds.get(column.kind, pa.float64())
-
-
+TYPES = {"category": pa.string(), "boolean": pa.bool_()}
 ENTRY = pa.schema(
     {
         "schema": pa.int64(),
@@ -56,7 +52,7 @@ ENTRY = pa.schema(
         "score": pa.float64(),
         "truncated": pa.int64(),
         "not_finite": pa.int64(),
-        "features": pa.struct([(column.name, _type(column)) for column in FEATURES]),
+        "features": pa.struct([(c.name, TYPES.get(c.kind, pa.float64())) for c in FEATURES]),
     }
 )
 
@@ -161,7 +157,7 @@ class Reading:
                 for table in tables(filesystem, path):
                     yield from self._select(table)
             except (OSError, pa.ArrowException) as error:  # truncated, or not what its name says
-                self.unreadable.append(f"{name}: {str(error).splitlines()[0][:200]}")
+                self.unreadable.append(f"{name}: {first_line(error)[:200]}")
 
     def _lines(self, filesystem: fs.FileSystem, path: str) -> Iterator[pa.Table]:
         with filesystem.open_input_stream(path, compression="detect") as stream:
@@ -296,7 +292,9 @@ def _cast(values: pa.Array | None, wanted: pa.DataType, rows: int) -> pa.Array:
 
 def locate(place: str) -> tuple[fs.FileSystem, str]:
     """Return where a path or a URI leads, and the path there."""
-    return fs.FileSystem.from_uri(place if "://" in place else Path(place))
+    named = place if "://" in place else Path(place)
+    found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(named)
+    return found
 
 
 def _files(place: str) -> tuple[fs.FileSystem, str, list[str]]:
@@ -308,7 +306,7 @@ def _files(place: str) -> tuple[fs.FileSystem, str, list[str]]:
             names = sorted(each.path for each in inside if each.path.endswith(SUFFIXES))
             return filesystem, path, names
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"the log {place} cannot be read: {str(error).splitlines()[0]}") from None
+        raise DataError(f"the log {place} cannot be read: {first_line(error)}") from None
     if found.type != fs.FileType.File:
         raise DataError(
             f"there is no log at {place}; start the service with PREDICTION_LOG set, or name a "

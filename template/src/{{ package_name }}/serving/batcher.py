@@ -18,7 +18,7 @@ import numpy as np
 
 from ..bundle import Description, Instances, Scores
 from ..contract import example
-from ..errors import RegistryError
+from ..errors import RegistryError, first_line
 from .observe import BATCH_SIZE, QUEUE_DEPTH
 from .source import Release
 
@@ -179,7 +179,7 @@ def tried(release: Release, scorer: Scorer, about: Description) -> Served:
     try:
         _scores(scorer, [example()])
     except ModelError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RegistryError(f"{release} does not predict the schema's example: {reason}") from None
     one, many = (_seconds(scorer, rows) for rows in (1, PROBE_ROWS))
     each = max((many - one) / (PROBE_ROWS - 1), 1e-9)

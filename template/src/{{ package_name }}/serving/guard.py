@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..settings import Settings
 from .observe import REJECTED, AccessLog, count_request
+from .request import too_large
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}\Z")
 WEBHOOK_SECONDS = 300.0
@@ -98,9 +99,7 @@ class Room:
         announced = dict(request.scope["headers"]).get(b"content-length", b"")
         size = int(announced) if announced.isdigit() else self._largest
         if size > self._largest:
-            raise HTTPException(
-                413, f"the body is larger than {self._largest:,} bytes; send fewer instances"
-            )
+            raise too_large(self._largest)
         size = max(size, SMALLEST_BODY)
         full = self._bytes + size > BODIES_AT_ONCE * self._largest
         if self._requests >= self._most or (full and self._requests):

@@ -100,9 +100,8 @@ def refused() -> Iterator[None]:
         # The rejected values are left out: they may be secret, huge, or not valid JSON (NaN).
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         status = 400 if problems[0]["type"] == "json_invalid" else 422
-        raise HTTPException(
-            status, [_shortened(each) for each in problems[:MOST_PROBLEMS]]
-        ) from None
+        told = [_shortened(each) for each in problems[:MOST_PROBLEMS]]
+        raise HTTPException(status, told) from None
 
 
 def _shortened(problem: ErrorDetails) -> dict[str, Any]:
@@ -135,6 +134,11 @@ def _once(pairs: list[tuple[str, Any]]) -> None:
         seen.add(name)
 
 
+def too_large(limit: int) -> HTTPException:
+    """Return the answer to a body that is longer than `limit` bytes."""
+    return HTTPException(413, f"the body is larger than {limit:,} bytes; send fewer instances")
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body of a request; a client that takes its time over it is cut off below.
 
@@ -153,7 +157,5 @@ async def read_body(request: Request, limit: int) -> bytes:
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > limit:
-            raise HTTPException(
-                413, f"the body is larger than {limit:,} bytes; send fewer instances"
-            )
+            raise too_large(limit)
     return bytes(body)

@@ -13,15 +13,15 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
-from ..errors import RegistryError
+from ..errors import RegistryError, no_version
+from ..settings import shown
 
 # A server that is down is told in about three seconds; MLflow's own client would take four minutes.
 RETRIES = int(os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"))
 TIMEOUT = float(os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "5"))
-NO_VERSION = "model {name!r} has no {alias} version yet; run `make run promote` first"
 ABSENT = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"}
 BUSY = {429, 500, 502, 503, 504}
 DEEPEST = 8
@@ -40,7 +40,7 @@ def version(uri: str, name: str, alias: str) -> tuple[dict[str, Any], dict[str, 
         found = _json(uri, f"/api/2.0/mlflow/registered-models/alias?{words}")["model_version"]
     except HTTPError as error:
         if _code(error) in ABSENT:
-            raise RegistryError(NO_VERSION.format(name=name, alias=alias)) from None
+            raise no_version(name, alias) from None
         raise _refused(uri, error) from None
     return found, {tag["key"]: tag.get("value", "") for tag in found.get("tags", [])}
 
@@ -72,12 +72,6 @@ def download(uri: str, run_id: str, place: str, folder: Path, depth: int = 0) ->
         raise _refused(uri, error) from None
     except (OSError, HTTPException) as error:
         raise RegistryError(f"{shown(uri)}: {place} cannot be downloaded: {error}") from None
-
-
-def shown(uri: str) -> str:
-    """Return the address without the password it may hold."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _json(uri: str, path: str) -> dict[str, Any]:

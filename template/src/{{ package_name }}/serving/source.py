@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .. import backend
 from ..digests import tree_digest
-from ..errors import RegistryError
+from ..errors import RegistryError, first_line, no_version
 from ..settings import Settings
 from . import rest
 
@@ -143,7 +143,7 @@ def _from_sqlite(uri: str, name: str, alias: str) -> tuple[dict[str, Any], dict[
             (name, alias),
         ).fetchone()
         if found is None:
-            raise RegistryError(rest.NO_VERSION.format(name=name, alias=alias))
+            raise no_version(name, alias)
         tags = store.execute(
             "select key, value from model_version_tags where name = ? and version = ?",
             (name, found["version"]),
@@ -194,10 +194,8 @@ def _with_client(settings: Settings, uri: str) -> tuple[dict[str, Any], dict[str
         found = client.get_model_version_by_alias(settings.model_name, settings.model_stage)
     except Exception as error:  # noqa: BLE001  (each store raises its own kind)
         if getattr(error, "error_code", "") in rest.ABSENT:
-            raise RegistryError(
-                rest.NO_VERSION.format(name=settings.model_name, alias=settings.model_stage)
-            ) from None
-        raise RegistryError(f"the registry does not answer: {_first_line(error)}") from None
+            raise no_version(settings.model_name, settings.model_stage) from None
+        raise RegistryError(f"the registry does not answer: {first_line(error)}") from None
     return {"version": found.version, "run_id": found.run_id}, dict(found.tags)
 
 
@@ -208,7 +206,7 @@ def _download_with_client(uri: str, run_id: str, folder: Path) -> None:
             run_id=run_id, artifact_path=ARTIFACTS, tracking_uri=uri
         )
     except Exception as error:  # noqa: BLE001
-        raise RegistryError(f"the bundle cannot be downloaded: {_first_line(error)}") from None
+        raise RegistryError(f"the bundle cannot be downloaded: {first_line(error)}") from None
     shutil.copytree(found, folder, dirs_exist_ok=True)
 
 
@@ -220,7 +218,3 @@ def _mlflow(uri: str) -> ModuleType:
             f"a registry at {uri.partition(':')[0]}: needs MLflow, which the service does not "
             "install; bake a bundle with `make bundle` and set MODEL_BUNDLE"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -53,12 +53,11 @@ class InferRequest(BaseModel):
 
 
 NO_MODEL: dict[int | str, dict[str, Any]] = {404: {"description": "Another model is served here."}}
-EXAMPLE = {
-    "inputs": [
-        {"name": name, "datatype": INPUTS[name], "shape": [1], "data": [value]}
-        for name, value in example().items()
-    ]
-}
+
+
+def as_tensor(name: str, datatype: Datatype, data: list[Any]) -> dict[str, Any]:
+    """Return values as the protocol has them."""
+    return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data}
 
 
 def rows(asked: InferRequest) -> Rows:
@@ -93,11 +92,7 @@ def outputs(answered: PredictResponse, wanted: list[Wanted] | None) -> list[dict
     names = [*OUTPUTS] if wanted is None else [each.name for each in wanted]
     if unknown := [name for name in names if name not in OUTPUTS]:
         raise HTTPException(422, f"there is no output {unknown[0][:80]!r}; there are {[*OUTPUTS]}")
-    lists = [(name, getattr(answered, name)) for name in names]
-    return [
-        {"name": name, "datatype": OUTPUTS[name], "shape": [len(data)], "data": data}
-        for name, data in lists
-    ]
+    return [as_tensor(name, OUTPUTS[name], getattr(answered, name)) for name in names]
 
 
 def described(served: Served, name: str) -> dict[str, Any]:
@@ -184,5 +179,7 @@ def _documented() -> dict[str, Any]:
     parts = schema.pop("$defs")
     schema["properties"]["inputs"]["items"] = parts["Tensor"]
     schema["properties"]["outputs"]["anyOf"][0]["items"] = parts["Wanted"]
-    content = {"application/json": {"schema": {**schema, "example": EXAMPLE}}}
+    inputs = [as_tensor(name, INPUTS[name], [value]) for name, value in example().items()]
+    schema["example"] = {"inputs": inputs}
+    content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}

@@ -24,16 +24,18 @@ from ..serving.app import application
 from ..serving.board import Board, publish_first
 from ..settings import ROOT, Settings
 
+Change = Callable[[pd.DataFrame], pd.DataFrame]
 Message = Callable[[Callable[[], Any]], str]
 ROWS = 1500
 
 
 @dataclass
 class Project:
-    """A project in a folder of its own, with its own store."""
+    """A project in a folder of its own, with its own store; what is patched ends with it."""
 
     folder: Path
     settings: Settings
+    patch: pytest.MonkeyPatch
 
     @property
     def raw(self) -> Path:
@@ -91,18 +93,28 @@ def standing_in(folder: Path) -> Iterator[Project]:
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         for module in (config, pipeline, tracking):
             patch.setattr(module, "ROOT", folder)
-        yield Project(folder, Settings())
+        yield Project(folder, Settings(), patch)
+
+
+def rewrite(source: Path, target: Path, change: Change) -> None:
+    """Change the rows of a raw data file."""
+    if source.suffix == ".csv":
+        change(pd.read_csv(source)).to_csv(target, index=False)
+    else:
+        change(pd.read_parquet(source)).to_parquet(target)
+
+
+def _some(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.sample(min(ROWS, len(rows)), random_state=0)
 
 
 def slice_data(folder: Path) -> None:
     """Configure a project as this one, on some of its rows, wherever they are."""
     shutil.copytree(ROOT / "configs", folder / "configs")
     source = ROOT / config.load("data", config.DataConfig).path
-    rows = pd.read_csv(source) if source.suffix == ".csv" else pd.read_parquet(source)
-    rows = rows.sample(min(ROWS, len(rows)), random_state=0)
     target = folder / "raw" / source.name
     target.parent.mkdir()
-    rows.to_csv(target, index=False) if source.suffix == ".csv" else rows.to_parquet(target)
+    rewrite(source, target, _some)
     configured = folder / "configs" / "data.yaml"
     text = re.sub(r"(?m)^path:.*", f"path: raw/{source.name}", configured.read_text())
     configured.write_text(text)

@@ -83,16 +83,21 @@ def test_a_change_that_matters_is_named(
     assert (column, check) in alarms(window(change))
 
 
+def sizes(before: Values, now: Values) -> tuple[Profile, Profile]:
+    """Profile one number: over sixty days in the reference, and fourteen in the window."""
+    reference = build({"size": before}, times=days(len(before), 60), kinds={"size": "number"})
+    return reference, empty_like(reference).add({"size": now}, times=days(len(now), 14))
+
+
 def test_five_hundred_rows_show_a_number_that_is_cut_off_or_in_two_halves() -> None:
     rng = np.random.default_rng(0)
-    before = {"size": rng.normal(size=500)}
-    reference = build(before, times=days(500, 60), kinds={"size": "number"})
+    before = rng.normal(size=500)
     plain, noise = rng.normal(size=(2, 500))
     halves = 0.6 * plain + 0.8 * np.sign(noise)  # of the same mean and variance
 
     def certainty(values: Values) -> float:
-        current = empty_like(reference).add({"size": values}, times=days(500, 14))
-        return next(f.p for f in compare(reference, current, CONFIG) if f.check == "distribution")
+        found = compare(*sizes(before, values), CONFIG)
+        return next(f.p for f in found if f.check == "distribution")
 
     assert certainty(plain) > 0.1
     assert certainty(np.minimum(plain, 1)) < 1e-4
@@ -135,9 +140,7 @@ def test_a_few_rows_ten_times_too_large_are_seen() -> None:
     rng = np.random.default_rng(0)
     before, now = np.exp(rng.normal(size=(2, 5000)))
     now *= np.where(rng.random(5000) < 0.02, 10, 1)
-    reference = build({"size": before}, times=days(5000, 60), kinds={"size": "number"})
-    current = empty_like(reference).add({"size": now}, times=days(5000, 14))
-    found = compare(reference, current, CONFIG)
+    found = compare(*sizes(before, now), CONFIG)
     assert min(f.p for f in found if f.check == "tail") < 1e-5
 
 
@@ -179,10 +182,7 @@ def test_rows_too_much_like_the_last_are_not_judged() -> None:
     noise = np.random.default_rng(0).normal(size=(2, 500))
     for row in range(1, 500):
         noise[:, row] += 0.9 * noise[:, row - 1]
-    past, now = ({"size": values} for values in noise)
-    dated = build(past, times=days(500, 60), kinds={"size": "number"})
-    window = empty_like(dated).add(now, times=days(500, 14))
-    assert "independent rows; 100 are needed" in str(insufficient(dated, window, CONFIG))
+    assert "independent rows; 100 are needed" in str(insufficient(*sizes(*noise), CONFIG))
 
 
 def test_a_day_unlike_the_others_is_named_and_a_step_between_weeks_is_no_such_day() -> None:

@@ -22,10 +22,12 @@ from .conftest import Project
 
 EXACT = 1e-12
 CONVERT = to_onnx.convert
+Convert = Callable[[Model], onnx.ModelProto]
+Sample = tuple[Model, pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
-def sample(trained_folder: Path) -> tuple[Model, pd.DataFrame]:
+def sample(trained_folder: Path) -> Sample:
     """The trained model, and the rows it is judged on."""
     outputs = trained_folder / "artifacts"
     rows = pd.read_parquet(outputs / "preprocess" / "holdout.parquet")
@@ -33,7 +35,7 @@ def sample(trained_folder: Path) -> tuple[Model, pd.DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def folder(sample: tuple[Model, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target: Path = tmp_path_factory.mktemp("bundle")
     assert export.export(*sample, target) == bundle.describe("onnx")
     return target
@@ -56,9 +58,7 @@ def values(column: Column, rows: pd.DataFrame) -> st.SearchStrategy[Any]:
     return found | st.none() if column.nullable else found
 
 
-def test_exported_answers_equal_the_models(
-    scorer: bundle.Scorer, sample: tuple[Model, pd.DataFrame]
-) -> None:
+def test_exported_answers_equal_the_models(scorer: bundle.Scorer, sample: Sample) -> None:
     model, rows = sample
     instance = st.fixed_dictionaries({c.name: values(c, rows) for c in FEATURES})
 
@@ -72,7 +72,7 @@ def test_exported_answers_equal_the_models(
 
 
 def test_an_answer_has_the_same_bits_alone_and_in_any_company(
-    scorer: bundle.Scorer, sample: tuple[Model, pd.DataFrame]
+    scorer: bundle.Scorer, sample: Sample
 ) -> None:
     instances = to_instances(model_frame(sample[1]))[:300]
     together = scorer(instances).tolist()
@@ -105,11 +105,7 @@ def differs(model: Model) -> onnx.ModelProto:
     ("converter", "reason"), [(fails, "no such operator"), (differs, "its answers differ by")]
 )
 def test_what_cannot_be_exported_is_served_natively_and_says_why(
-    converter: Callable[[Model], onnx.ModelProto],
-    reason: str,
-    sample: tuple[Model, pd.DataFrame],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    converter: Convert, reason: str, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, rows = sample
     monkeypatch.setattr(to_onnx, "CONVERSIONS", (converter,))

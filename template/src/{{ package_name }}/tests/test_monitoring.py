@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -133,9 +134,7 @@ def test_lines_that_cannot_be_used_are_counted(monitored: Project, tmp_path: Pat
     bad = [make({**entries[0], "request_id": "bad"}) for _, make in BAD_LINES[:-1]]
     logged(tmp_path, *entries[:300], *bad, entries[0], *entries[300:])
     code, report = watch(monitored, tmp_path, "--last", "30d")
-    expected = {reason: 0 for reason, _ in BAD_LINES}
-    for reason, _ in BAD_LINES:
-        expected[reason] += 1
+    expected = Counter(reason for reason, _ in BAD_LINES)
     split = report.log.excluded.pop("malformed") - expected.pop("malformed")
     assert 0 <= split < 3  # what is longer than a block counts more than once
     assert report.log.excluded == expected

@@ -19,9 +19,7 @@ from ..contract import NUMBERS
 from ..errors import INTERRUPTED, TERMINATED, ConfigError, terminate
 from ..schema import TIME
 from ..settings import PACKAGE
-from .conftest import Message, Project
-
-Change = Callable[[pd.DataFrame], pd.DataFrame]
+from .conftest import Change, Message, Project, rewrite
 
 
 def stale(line: pipeline.Pipeline) -> list[str]:
@@ -102,11 +100,9 @@ def test_validation_is_repeated_when_the_schema_changes(trained: Project) -> Non
     assert {"data.py", "schema.py", "contract.py", "frames.py"} <= names
 
 
-def test_each_stage_that_ran_is_followed_by_the_hook(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_stage_that_ran_is_followed_by_the_hook(project: Project) -> None:
     followed: list[tuple[str, Path]] = []
-    monkeypatch.setattr(hooks, "after_stage", lambda *given: followed.append(given))
+    project.patch.setattr(hooks, "after_stage", lambda *given: followed.append(given))
     assert run_pipeline.main(["--from", "evaluate", "--to", "evaluate"]) == 0
     assert followed == []
     assert run_pipeline.main(["--from", "evaluate", "--to", "evaluate", "--force"]) == 0
@@ -148,9 +144,8 @@ def test_a_run_records_its_data_training_and_plots(trained: Project) -> None:
     logged = trained.client.get_metric_history(run.info.run_id, name)
     assert {p.step: p.value for p in logged} == {r["step"]: r[name] for r in history}
     drawn = {f"plots/{path.name}" for path in (trained.outputs / "evaluate").glob("*.png")}
-    assert (
-        {f.path for f in trained.client.list_artifacts(run.info.run_id, "plots")} == drawn != set()
-    )
+    listed = {f.path for f in trained.client.list_artifacts(run.info.run_id, "plots")}
+    assert listed == drawn != set()
 
 
 def test_a_version_carries_its_signature_and_pinned_requirements(trained: Project) -> None:
@@ -164,12 +159,9 @@ def test_a_version_carries_its_signature_and_pinned_requirements(trained: Projec
     assert all("==" in line for line in lines)
 
 
-def rewrite(path: Path, change: Change) -> None:
-    """Change the rows of a raw data file."""
-    if path.suffix == ".csv":
-        change(pd.read_csv(path)).to_csv(path)
-    else:
-        change(pd.read_parquet(path)).to_parquet(path)
+def changed(change: Change) -> Callable[[Path], None]:
+    """Return what changes the rows of a raw data file."""
+    return lambda path: rewrite(path, path, change)
 
 
 def damage(path: Path) -> None:
@@ -184,17 +176,11 @@ def damage(path: Path) -> None:
         (Path.unlink, "does not exist; set `path` in configs/data.yaml"),
         (damage, "cannot be read"),
         (lambda path: path.write_bytes(b""), "cannot be read"),
-        (lambda path: rewrite(path, lambda rows: rows.head(0)), "has no rows"),
+        (changed(lambda rows: rows.head(0)), "has no rows"),
+        (changed(lambda rows: rows.drop(columns=NUMBERS[0])), f"has no column '{NUMBERS[0]}'"),
+        (changed(lambda rows: rows.assign(**{NUMBERS[0]: "text"})), f"column '{NUMBERS[0]}'"),
         (
-            lambda path: rewrite(path, lambda rows: rows.drop(columns=NUMBERS[0])),
-            f"has no column '{NUMBERS[0]}'",
-        ),
-        (
-            lambda path: rewrite(path, lambda rows: rows.assign(**{NUMBERS[0]: "text"})),
-            f"column '{NUMBERS[0]}'",
-        ),
-        (
-            lambda path: rewrite(path, lambda rows: rows.assign(**{NUMBERS[0]: 1e12})),
+            changed(lambda rows: rows.assign(**{NUMBERS[0]: 1e12})),
             f"column '{NUMBERS[0]}': 1,500 value(s) break the rule",
         ),
     ],
@@ -212,7 +198,7 @@ def test_bad_data_is_one_line_and_leaves_the_old_outputs(
 
 
 def test_a_source_column_of_the_wrong_type_is_one_line(project: Project, message: Message) -> None:
-    rewrite(project.raw, lambda rows: rows.astype(str).replace(r".*", "text", regex=True))
+    changed(lambda rows: rows.astype(str).replace(r".*", "text", regex=True))(project.raw)
     assert str(project.pipeline().data.path) in message(lambda: run_pipeline.main(["ingest"]))
 
 
@@ -224,9 +210,9 @@ def test_dates_that_leave_a_split_empty_are_named(project: Project, message: Mes
 
 
 def test_what_registers_nothing_needs_no_store(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    project.patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert run_pipeline.main(["--to", "preprocess", "--force"]) == 0
     assert f"Outputs {project.outputs / 'preprocess'}" in capsys.readouterr().out
 

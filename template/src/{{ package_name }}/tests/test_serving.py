@@ -65,12 +65,10 @@ def test_health_readiness_and_version(service: TestClient, trained: Project) -> 
     assert (about["model_stage"], about["sha256"]) == ("production", version["sha256"])
 
 
-def test_routes_of_ones_own_are_answered_beside_ours(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_routes_of_ones_own_are_answered_beside_ours(project: Project) -> None:
     router = APIRouter()
     router.add_api_route("/contact", lambda: {"team": "planning"})
-    monkeypatch.setattr(extra, "router", router)
+    project.patch.setattr(extra, "router", router)
     project.promote()
     with client_of(project.settings, project.folder / "service") as client:
         assert client.get("/contact").json() == {"team": "planning"}
@@ -206,14 +204,10 @@ def test_malformed_bodies_get_only_4xx(service: TestClient, route: str, body: by
 
 def inferred(service: TestClient, *instances: dict[str, Any], **more: Any) -> Any:
     """Ask by the Open Inference Protocol."""
+    columns = {name: [instance[name] for instance in instances] for name in FEATURE_NAMES}
     inputs = [
-        {
-            "name": name,
-            "datatype": v2.INPUTS[name],
-            "shape": [len(instances)],
-            "data": [i[name] for i in instances],
-        }
-        for name in FEATURE_NAMES
+        {"name": name, "datatype": v2.INPUTS[name], "shape": [len(data)], "data": data}
+        for name, data in columns.items()
     ]
     return service.post(f"/v2/models/{PACKAGE}/infer", json={"inputs": inputs, **more})
 

@@ -28,13 +28,13 @@ def test_a_locked_store_is_one_line_and_changes_nothing(project: Project, messag
 
 
 def test_a_store_that_fails_during_registration_leaves_the_old_record(
-    project: Project, message: Message, monkeypatch: pytest.MonkeyPatch
+    project: Project, message: Message
 ) -> None:
     def fail(*_: object) -> None:
         raise MlflowException("the disk is full")
 
     before = digests.tree_digest(project.outputs)
-    monkeypatch.setattr(registration, "register", fail)
+    project.patch.setattr(registration, "register", fail)
     assert "the disk is full" in message(lambda: run_pipeline.main(["register", "--force"]))
     assert digests.tree_digest(project.outputs) == before
 
@@ -51,21 +51,18 @@ def test_a_store_that_fails_during_registration_leaves_the_old_record(
     ids=["missing", "a folder", "not a database", "unreachable", "unknown"],
 )
 def test_a_store_that_cannot_be_used_is_one_line_and_changes_nothing(
-    project: Project, message: Message, monkeypatch: pytest.MonkeyPatch, uri: str
+    project: Project, message: Message, uri: str
 ) -> None:
     before = digests.tree_digest(project.outputs)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=project.folder))
+    project.patch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=project.folder))
     said = message(lambda: run_pipeline.main([]))
     assert uri.format(folder=project.folder) in said
     assert "Check MLFLOW_TRACKING_URI" in said
     assert digests.tree_digest(project.outputs) == before
 
 
-@pytest.mark.usefixtures("project")
-def test_a_password_in_the_address_is_never_shown(
-    message: Message, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:s3cret@127.0.0.1:9")
+def test_a_password_in_the_address_is_never_shown(project: Project, message: Message) -> None:
+    project.patch.setenv("MLFLOW_TRACKING_URI", "http://me:s3cret@127.0.0.1:9")
     said = message(lambda: run_pipeline.main([]))
     assert "http://127.0.0.1:9" in said
     assert "s3cret" not in said
@@ -98,21 +95,18 @@ def test_artifacts_lie_beside_the_database(trained: Project) -> None:
     assert run.info.artifact_uri.startswith((trained.folder / "mlartifacts").as_uri())
 
 
-@pytest.mark.usefixtures("project")
-def test_a_dead_server_is_told_in_seconds(
-    message: Message, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.delenv(RETRIES)
+def test_a_dead_server_is_told_in_seconds(project: Project, message: Message) -> None:
+    project.patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    project.patch.delenv(RETRIES)
     pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
+    project.patch.setattr(time, "sleep", pauses.append)
     said = message(lambda: promote_model.main(["status"]))
     assert 0 < sum(pauses) < 30  # four seconds; MLflow's own default takes 247
     assert "http://127.0.0.1:9 did not do what was asked: it does not answer (Connection" in said
 
 
 def test_a_run_whose_creation_seemed_to_fail_is_taken_up_and_not_begun_twice(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: Project,
 ) -> None:
     begin = mlflow.start_run
     lost = iter([True])
@@ -129,7 +123,7 @@ def test_a_run_whose_creation_seemed_to_fail_is_taken_up_and_not_begun_twice(
         client, project.settings, project.settings.mlflow_experiment_name
     )
     before = len(client.search_runs([experiment]))
-    monkeypatch.setattr(mlflow, "start_run", begun_and_not_told)
+    project.patch.setattr(mlflow, "start_run", begun_and_not_told)
     with tracking.open_run(project.settings.mlflow_tracking_uri):
         assert mlflow.active_run() is not None
     newest, *others = client.search_runs([experiment])

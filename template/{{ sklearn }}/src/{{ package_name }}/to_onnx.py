@@ -7,6 +7,7 @@ on categories. The trees below are ONNX's TreeEnsemble in double precision inste
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,10 @@ from .model import Model
 LESS_OR_EQUAL, MEMBER = 0, 6  # modes of TreeEnsemble's nodes
 OPSET, TREE_OPSET, IR_VERSION = 18, 5, 10
 BITS = 32  # in one word of a split's set of categories
+NODE = (  # where it leads is a number, and 1 if that is a leaf's
+    "featureids", "modes", "splits", "truenodeids", "trueleafs", "falsenodeids", "falseleafs",
+    "missing_value_tracks_true",
+)  # fmt: skip
 
 
 def convert(model: Model, *, single: bool = False) -> onnx.ModelProto:
@@ -60,11 +65,9 @@ def convert(model: Model, *, single: bool = False) -> onnx.ModelProto:
     )
     last = found.graph.output[-1].name
     numbers = "in.single" if single else NUMBER_INPUT
-    nodes = (
-        [helper.make_node("Cast", [NUMBER_INPUT], [numbers], to=TensorProto.FLOAT)]
-        if single
-        else []
-    )
+    nodes: list[onnx.NodeProto] = []
+    if single:
+        nodes.append(helper.make_node("Cast", [NUMBER_INPUT], [numbers], to=TensorProto.FLOAT))
     parts = ((CATEGORY_INPUT, CATEGORIES), (numbers, NUMBERS))
     nodes += [columns(name, features) for name, features in parts if features]
     nodes += [*found.graph.node, *_score(last, classifier=is_classifier(model))]
@@ -140,27 +143,14 @@ def _boosting(scope: Any, operator: Any, container: Any) -> None:
     add("ArgMax", [both], operator.outputs[0].full_name, axis=1, keepdims=0)
 
 
+@dataclass
 class _Nodes:
-    """TreeEnsemble's attributes, filled node by node: each list has one entry per node."""
+    """TreeEnsemble's attributes, filled node by node: a row has what NODE names."""
 
-    def __init__(self) -> None:
-        self.of: dict[str, list[Any]] = {
-            name: []
-            for name in (
-                "featureids", "modes", "splits", "truenodeids", "trueleafs", "falsenodeids",
-                "falseleafs", "missing_value_tracks_true",
-            )
-        }  # fmt: skip
-        self.roots: list[int] = []
-        self.leaves: list[float] = []
-        self.members: list[float] = []
-
-    def add(self, *node: Any) -> None:
-        """Add a node: its entry in each list, where it leads as (number, 1 if it is a leaf's)."""
-        feature, mode, split, yes, no, *missing = node
-        entry = (feature, mode, split, *yes, *no, *(missing or [0]))
-        for values, value in zip(self.of.values(), entry, strict=True):
-            values.append(value)
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    roots: list[int] = field(default_factory=list)
+    leaves: list[float] = field(default_factory=list)
+    members: list[float] = field(default_factory=list)
 
     def attributes(self) -> dict[str, Any]:
         """Return the operator's attributes."""
@@ -168,10 +158,11 @@ class _Nodes:
         def tensor(name: str, values: list[Any], kind: type = np.float64) -> onnx.TensorProto:
             return numpy_helper.from_array(np.array(values, dtype=kind), name)
 
+        of = dict(zip(NODE, map(list, zip(*self.rows, strict=True)), strict=True))
         return {
-            **{f"nodes_{name}": values for name, values in self.of.items()},
-            "nodes_modes": tensor("modes", self.of["modes"], np.uint8),
-            "nodes_splits": tensor("splits", self.of["splits"]),
+            **{f"nodes_{name}": values for name, values in of.items()},
+            "nodes_modes": tensor("modes", of["modes"], np.uint8),
+            "nodes_splits": tensor("splits", of["splits"]),
             "tree_roots": self.roots,
             "leaf_targetids": [0] * len(self.leaves),
             "leaf_weights": tensor("leaves", self.leaves),
@@ -187,7 +178,7 @@ def _trees(estimator: Any) -> dict[str, Any]:
     # The baseline is a tree of one leaf, both ways; the others are added to it in their order.
     nodes.leaves.append(float(estimator._baseline_prediction.item()))  # noqa: SLF001
     nodes.roots.append(0)
-    nodes.add(0, LESS_OR_EQUAL, 0.0, (0, 1), (0, 1))
+    nodes.rows.append((0, LESS_OR_EQUAL, 0.0, 0, 1, 0, 1, 0))
     for (tree,) in estimator._predictors:  # noqa: SLF001
         _tree(estimator, tree, nodes)
     return nodes.attributes()
@@ -196,24 +187,25 @@ def _trees(estimator: Any) -> dict[str, Any]:
 def _tree(estimator: Any, tree: Any, nodes: _Nodes) -> None:
     rows = tree.nodes
     inner, leaves = np.flatnonzero(rows["is_leaf"] == 0), np.flatnonzero(rows["is_leaf"])
-    first, first_leaf = len(nodes.of["modes"]), len(nodes.leaves)
+    first, first_leaf = len(nodes.rows), len(nodes.leaves)
     place = {int(row): (first + i, 0) for i, row in enumerate(inner)}
     place |= {int(row): (first_leaf + i, 1) for i, row in enumerate(leaves)}
     nodes.roots.append(first)
     nodes.leaves += rows["value"][leaves].tolist()
     if not len(inner):  # a tree that found nothing to split
-        nodes.add(0, LESS_OR_EQUAL, 0.0, place[0], place[0])
+        nodes.rows.append((0, LESS_OR_EQUAL, 0.0, *place[0], *place[0], 0))
     for row in rows[inner]:
         left, right = place[int(row["left"])], place[int(row["right"])]
         feature, missing = int(row["feature_idx"]), int(row["missing_go_to_left"])
         if not row["is_categorical"]:
-            nodes.add(feature, LESS_OR_EQUAL, float(row["num_threshold"]), left, right, missing)
+            split = float(row["num_threshold"])
+            nodes.rows.append((feature, LESS_OR_EQUAL, split, *left, *right, missing))
             continue
         chosen = _categories(estimator, tree, row, left=not missing)
         # NaN ends a node's set. What is in no set, missing or unknown, takes the other way.
         nodes.members += [*chosen, math.nan]
         yes, no = (right, left) if missing else (left, right)
-        nodes.add(feature, MEMBER, 0.0, yes, no)
+        nodes.rows.append((feature, MEMBER, 0.0, *yes, *no, 0))
 
 
 def _categories(estimator: Any, tree: Any, row: Any, *, left: bool) -> list[float]:

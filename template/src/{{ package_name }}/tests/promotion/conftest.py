@@ -31,7 +31,7 @@ from ... import (
 from ...contract import TARGET
 from ...evaluate import score
 from ...frames import model_frame
-from ...lifecycle import Store
+from ...lifecycle import Store, open_store
 from ...model import Model, ModelConfig, predict
 from ...progress import TrainingProgress
 from ...settings import ROOT, Settings
@@ -67,12 +67,13 @@ class Models:
 
 @dataclass
 class World:
-    """One registered model's registry, with commands to act on it."""
+    """One registered model's registry, with commands to act on it; what is patched ends with it."""
 
     settings: Settings
     models: Models
     store: Store
     root: Path
+    patch: pytest.MonkeyPatch
 
     def register(self, model: Model | None = None) -> str:
         """Register a model, by default the good one, and return the version's number.
@@ -104,6 +105,26 @@ class World:
     def stages(self) -> dict[str, str]:
         """Return where the aliases are."""
         return registry.aliases(self.store.client, self.store.model)
+
+    def version(self, number: str) -> registry.Version:
+        """Return a registered version."""
+        return registry.version(self.store.client, self.store.model, number)
+
+    def write_gates(self, **changes: Any) -> None:
+        """Write gates that the good model passes and the bad one does not, and a card."""
+        good, bad = self.models.scores
+        name = telling_metric(self.models)
+        between = (good[name] + bad[name]) / 2
+        values: dict[str, Any] = {
+            "holdout": {name: {"max": between}},
+            "slices": {"columns": [], "min_rows": 100, "bounds": {name: {"max": 10 * between}}},
+            "comparison": {"min_days": 10, "resamples": 1000},
+            "budgets": {"latency_ms": 10_000, "size_mb": 500},
+        }
+        (self.root / "configs").mkdir(exist_ok=True)
+        (self.root / "configs" / "gates.yaml").write_text(yaml.safe_dump(values | changes))
+        card = {"intended_use": "Tests <only>.", "limits": ["Knows little."]}
+        (self.root / "configs" / "card.yaml").write_text(yaml.safe_dump(card))
 
 
 def _fit(rows: preprocess.Splits, hyperparameters: ModelConfig, folder: Path) -> Model:
@@ -154,10 +175,11 @@ def world(
     )
     for module in (config, promotion):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    write_gates(tmp_path, models)
     monkeypatch.setattr(gates, "TIMED_PREDICTIONS", 3)
     monkeypatch.setattr(comparison, "METRIC_RESAMPLES", 5)
-    yield World(settings, models, promotion.open_store(settings), tmp_path)
+    made = World(settings, models, open_store(settings), tmp_path, monkeypatch)
+    made.write_gates()
+    yield made
     while mlflow.active_run():
         mlflow.end_run()
 
@@ -166,23 +188,6 @@ def telling_metric(models: Models) -> str:
     """Return the metric, lower is better, that tells the good model from the bad one best."""
     good, bad = models.scores
     return max(good, key=lambda name: bad[name] - good[name])
-
-
-def write_gates(root: Path, models: Models, **changes: Any) -> None:
-    """Write gates that the good model passes and the bad one does not, and a card."""
-    good, bad = models.scores
-    name = telling_metric(models)
-    between = (good[name] + bad[name]) / 2
-    values: dict[str, Any] = {
-        "holdout": {name: {"max": between}},
-        "slices": {"columns": [], "min_rows": 100, "bounds": {name: {"max": 10 * between}}},
-        "comparison": {"min_days": 10, "resamples": 1000},
-        "budgets": {"latency_ms": 10_000, "size_mb": 500},
-    }
-    (root / "configs").mkdir(exist_ok=True)
-    (root / "configs" / "gates.yaml").write_text(yaml.safe_dump(values | changes))
-    card = {"intended_use": "Tests <only>.", "limits": ["Knows little."]}
-    (root / "configs" / "card.yaml").write_text(yaml.safe_dump(card))
 
 
 class DyingClient:
@@ -194,14 +199,10 @@ class DyingClient:
         self._client = client
         self._left = kill_at
 
-    @property
-    def survived(self) -> bool:
-        return self._left > 0
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith(self.WRITES):
             self._left -= 1
-        if not self.survived:
+        if self._left <= 0:
             raise Killed(name)
         return getattr(self._client, name)
 

@@ -12,7 +12,7 @@ from ...digests import tree_digest
 from ...errors import ConfigError, ConflictError, GateError, RegistryError
 from ...export import export
 from ...frames import signature
-from .conftest import World, telling_metric, write_gates
+from .conftest import World, telling_metric
 
 
 def refused(world: World, *words: str) -> str:
@@ -50,9 +50,9 @@ def test_an_equal_model_does_not_replace_the_champion(world: World) -> None:
     assert f"keep version {champion}" in refused(world)
 
 
-def test_a_better_model_replaces_the_champion(world: World, tmp_path: Path) -> None:
+def test_a_better_model_replaces_the_champion(world: World) -> None:
     lenient = {"holdout": {telling_metric(world.models): {"max": 1e9}}}
-    write_gates(tmp_path, world.models, **lenient)
+    world.write_gates(**lenient)
     worse = world.in_production(world.register(world.models.bad))
     better = staged(world)
     result = world.command("promote", "--to", "production")
@@ -65,26 +65,22 @@ def test_a_version_skips_no_stage(world: World) -> None:
         world.command("promote", "--to", "production", "--version", number)
 
 
-def test_a_metric_that_nothing_measures_blocks(world: World, tmp_path: Path) -> None:
+def test_a_metric_that_nothing_measures_blocks(world: World) -> None:
     staged(world)
-    write_gates(tmp_path, world.models, holdout={"no_such_metric": {"min": 0.0}})
+    world.write_gates(holdout={"no_such_metric": {"min": 0.0}})
     assert "no_such_metric: not measured" in refused(world)
 
 
-def test_a_metric_that_is_not_a_number_blocks(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_metric_that_is_not_a_number_blocks(world: World) -> None:
     staged(world)
     honest = evaluate.score
-    monkeypatch.setattr(evaluate, "score", lambda t, p: dict.fromkeys(honest(t, p), float("nan")))
+    world.patch.setattr(evaluate, "score", lambda t, p: dict.fromkeys(honest(t, p), float("nan")))
     assert "nan" in refused(world)
 
 
-def test_predictions_that_are_not_numbers_block(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predictions_that_are_not_numbers_block(world: World) -> None:
     staged(world)
-    monkeypatch.setattr(gates, "predict", lambda _, rows: np.full(len(rows), np.nan))
+    world.patch.setattr(gates, "predict", lambda _, rows: np.full(len(rows), np.nan))
     assert "predictions are not numbers" in refused(world)
 
 
@@ -92,7 +88,7 @@ def bound_slices(world: World, column: str, *, min_rows: int, at_most: float = 1
     """Configure a bound on the values of a column, by default one that no model keeps."""
     bounds = {telling_metric(world.models): {"max": at_most}}
     slices = {"columns": [column], "min_rows": min_rows, "bounds": bounds}
-    write_gates(world.root, world.models, slices=slices)
+    world.write_gates(slices=slices)
 
 
 def test_a_bad_slice_blocks_though_the_average_is_good(world: World) -> None:
@@ -118,19 +114,19 @@ def test_a_slice_unknown_to_the_schema_is_a_mistake_in_the_configuration(world: 
     assert world.stages() == {}
 
 
-def test_a_version_over_its_budgets_is_refused(world: World, tmp_path: Path) -> None:
+def test_a_version_over_its_budgets_is_refused(world: World) -> None:
     staged(world)
-    write_gates(tmp_path, world.models, budgets={"latency_ms": 1e-6, "size_mb": 1e-6})
+    world.write_gates(budgets={"latency_ms": 1e-6, "size_mb": 1e-6})
     reason = refused(world)
     assert "latency" in reason
     assert "size" in reason
 
 
-def test_another_holdout_than_the_frozen_one_is_refused(world: World, tmp_path: Path) -> None:
+def test_another_holdout_than_the_frozen_one_is_refused(world: World) -> None:
     world.in_production()
     rows = pd.read_parquet(world.models.holdout)
-    rows.iloc[1:].to_parquet(tmp_path / "holdout.parquet", index=False)
-    world.register_own(tmp_path / "holdout.parquet")
+    rows.iloc[1:].to_parquet(world.root / "holdout.parquet", index=False)
+    world.register_own(world.root / "holdout.parquet")
     with pytest.raises(GateError, match="--new-holdout"):
         world.command("promote", "--to", "staging")
     moved = world.command("promote", "--to", "staging", "--new-holdout")
@@ -140,38 +136,35 @@ def test_another_holdout_than_the_frozen_one_is_refused(world: World, tmp_path: 
     assert "--new-holdout" not in reason  # the rows were frozen with the move to staging
 
 
-def test_a_holdout_that_was_altered_after_registration_is_refused(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_holdout_that_was_altered_after_registration_is_refused(world: World) -> None:
     number = staged(world, world.register_own())
-    version = registry.version(world.store.client, world.store.model, number)
-    pd.read_parquet(world.models.holdout).iloc[1:].to_parquet(tmp_path / "holdout.parquet")
-    world.store.client.log_artifact(version.run_id, str(tmp_path / "holdout.parquet"), "holdout")
+    altered = world.root / "holdout.parquet"
+    pd.read_parquet(world.models.holdout).iloc[1:].to_parquet(altered)
+    world.store.client.log_artifact(world.version(number).run_id, str(altered), "holdout")
     assert "not the one it was registered with" in refused(world)
 
 
-def overwrite(world: World, number: str, name: str, content: bytes, folder: Path) -> None:
+def overwrite(world: World, number: str, name: str, content: bytes) -> None:
     """Replace one file of a registered version behind the registry's back."""
     found = world.store.client.get_model_version(world.store.model, number)
-    (folder / "planted").mkdir()
-    (folder / "planted" / name).write_bytes(content)
+    (world.root / "planted").mkdir()
+    (world.root / "planted" / name).write_bytes(content)
     model_id = str(found.source).removeprefix("models:/")
-    world.store.client.log_model_artifacts(model_id, str(folder / "planted"))
+    world.store.client.log_model_artifacts(model_id, str(world.root / "planted"))
 
 
-def model_file(world: World, number: str, folder: Path) -> Path:
+def model_file(world: World, number: str) -> Path:
     """Return the largest file of a version: the model itself."""
-    version = registry.version(world.store.client, world.store.model, number)
-    (folder / "fetched").mkdir()
-    fetched = registry.fetch(version, folder / "fetched")
+    (world.root / "fetched").mkdir()
+    fetched = registry.fetch(world.version(number), world.root / "fetched")
     files = [path for path in fetched.rglob("*") if path.is_file()]
     return max(files, key=lambda path: path.stat().st_size)
 
 
-def test_a_truncated_artifact_is_refused(world: World, tmp_path: Path) -> None:
+def test_a_truncated_artifact_is_refused(world: World) -> None:
     number = staged(world, world.register_own())
-    original = model_file(world, number, tmp_path)
-    overwrite(world, number, original.name, original.read_bytes()[:100], tmp_path)
+    original = model_file(world, number)
+    overwrite(world, number, original.name, original.read_bytes()[:100])
     assert "altered or truncated" in refused(world)
 
 
@@ -185,18 +178,18 @@ class Payload:
         return Path.touch, (self.trace,)
 
 
-def test_a_planted_pickle_is_refused_and_does_not_run(world: World, tmp_path: Path) -> None:
+def test_a_planted_pickle_is_refused_and_does_not_run(world: World) -> None:
     import pickle
 
     number = staged(world, world.register_own())
-    original = model_file(world, number, tmp_path)
-    planted = pickle.dumps(Payload(tmp_path / "it-ran"))
-    overwrite(world, number, original.name, planted, tmp_path)
+    original = model_file(world, number)
+    planted = pickle.dumps(Payload(world.root / "it-ran"))
+    overwrite(world, number, original.name, planted)
     assert "altered or truncated" in refused(world)
     original.write_bytes(planted)
     with pytest.raises(RegistryError, match=original.name):
         model_format.load(original.parent)
-    assert not (tmp_path / "it-ran").exists()
+    assert not (world.root / "it-ran").exists()
 
 
 @pytest.mark.parametrize("tag", [registry.DIGEST_TAG, registry.BUNDLE_DIGEST_TAG])
@@ -208,8 +201,7 @@ def test_a_version_without_a_digest_is_refused(world: World, tag: str) -> None:
 
 def plant_bundle(world: World, number: str, folder: Path, *, own_digest: bool) -> None:
     """Put another model's bundle in place of a version's, with the digest to match or without."""
-    client = world.store.client
-    version = registry.version(client, world.store.model, number)
+    client, version = world.store.client, world.version(number)
     (folder / "planted").mkdir()
     export(world.models.bad, pd.read_parquet(world.models.holdout), folder / "planted")
     client.log_artifacts(version.run_id, str(folder / "planted"), registry.BUNDLE)
@@ -218,27 +210,22 @@ def plant_bundle(world: World, number: str, folder: Path, *, own_digest: bool) -
         client.set_model_version_tag(version.name, number, registry.BUNDLE_DIGEST_TAG, digest)
 
 
-def test_a_swapped_bundle_is_refused(world: World, tmp_path: Path) -> None:
-    plant_bundle(world, staged(world, world.register_own()), tmp_path, own_digest=False)
+def test_a_swapped_bundle_is_refused(world: World) -> None:
+    plant_bundle(world, staged(world, world.register_own()), world.root, own_digest=False)
     assert "altered or truncated" in refused(world)
 
 
-def test_a_bundle_of_another_model_is_refused_whatever_its_digest(
-    world: World, tmp_path: Path
-) -> None:
-    plant_bundle(world, staged(world, world.register_own()), tmp_path, own_digest=True)
+def test_a_bundle_of_another_model_is_refused_whatever_its_digest(world: World) -> None:
+    plant_bundle(world, staged(world, world.register_own()), world.root, own_digest=True)
     assert "served answers differ from the model's" in refused(world)
 
 
-def test_a_version_with_another_contract_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_with_another_contract_is_refused(world: World) -> None:
     staged(world)
-    with monkeypatch.context() as patch:
-        columns = signature()
-        columns.inputs = type(columns.inputs)(columns.inputs.inputs[1:])
-        patch.setattr(gates, "signature", lambda: columns)
-        assert "contract: differs in" in refused(world)
+    columns = signature()
+    columns.inputs = type(columns.inputs)(columns.inputs.inputs[1:])
+    world.patch.setattr(gates, "signature", lambda: columns)
+    assert "contract: differs in" in refused(world)
 
 
 def test_a_champion_from_before_bundles_is_compared_by_its_model(world: World) -> None:
@@ -248,9 +235,7 @@ def test_a_champion_from_before_bundles_is_compared_by_its_model(world: World) -
     assert "the difference may be noise" in refused(world)
 
 
-def test_a_champion_that_needs_a_feature_that_is_gone_is_told(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_champion_that_needs_a_feature_that_is_gone_is_told(world: World) -> None:
     champion = world.in_production()
     staged(world)
     load = bundle.load
@@ -260,16 +245,14 @@ def test_a_champion_that_needs_a_feature_that_is_gone_is_told(
         before = found.description.model_copy(update={"numbers": ["gone"]})
         return replace(found, description=before) if own_features else found
 
-    monkeypatch.setattr(bundle, "load", as_before)
+    world.patch.setattr(bundle, "load", as_before)
     assert f"version {champion} needs gone" in refused(world)
 
 
-def test_a_version_that_is_not_ready_is_refused(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_that_is_not_ready_is_refused(world: World) -> None:
     number = staged(world)
     honest = registry.version
-    monkeypatch.setattr(
+    world.patch.setattr(
         registry, "version", lambda *words: replace(honest(*words), status="PENDING_REGISTRATION")
     )
     assert "PENDING_REGISTRATION" in refused(world, "--version", number)
@@ -281,11 +264,11 @@ def test_files_other_than_those_evaluated_are_refused(world: World) -> None:
         world.command("promote", "--to", "production", "--sha256", "0" * 64)
 
 
-def test_an_unmeasurable_champion_keeps_the_candidate_out(world: World, tmp_path: Path) -> None:
+def test_an_unmeasurable_champion_keeps_the_candidate_out(world: World) -> None:
     champion = world.in_production(world.register_own())
     staged(world)
-    original = model_file(world, champion, tmp_path)
-    overwrite(world, champion, original.name, b"", tmp_path)  # which need not be read
+    original = model_file(world, champion)
+    overwrite(world, champion, original.name, b"")  # which need not be read
     assert "the difference may be noise" in refused(world)
     plant_bundle(world, champion, original.parent, own_digest=False)
     assert "altered or truncated" in refused(world).partition("improvement: ")[2]

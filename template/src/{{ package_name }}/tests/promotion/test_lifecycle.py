@@ -29,8 +29,8 @@ MOST_WRITES = 20
 
 
 def move(world: World, number: str, kind: str = "promote", before: str | None = None) -> Move:
-    version = registry.version(world.store.client, world.store.model, number)
-    return Move(kind, "production", before, number, "test", {"sha256": str(version.digest)})
+    details = {"sha256": str(world.version(number).digest)}
+    return Move(kind, "production", before, number, "test", details)
 
 
 def test_absence_of_a_model_is_read_and_not_inferred(world: World) -> None:
@@ -144,30 +144,26 @@ def _mended(world: World, before: str, after: str) -> None:
     newest = world.store.history()[0]
     moved = world.stages()["production"] == after
     if newest.outcome == journal.DONE and moved and newest.kind == "rollback":
-        left = registry.version(world.store.client, world.store.model, before)
-        assert registry.QUARANTINE_TAG in left.tags
+        assert registry.QUARANTINE_TAG in world.version(before).tags
 
 
 def _forgive(world: World, *numbers: str) -> None:
     """Lift the quarantine, which people cannot, so that the next kill starts afresh."""
     for number in numbers:
-        version = registry.version(world.store.client, world.store.model, number)
-        if registry.QUARANTINE_TAG in version.tags:
-            world.store.client.delete_model_version_tag(
-                world.store.model, number, registry.QUARANTINE_TAG
-            )
+        if registry.QUARANTINE_TAG in world.version(number).tags:
+            client, tag = world.store.client, registry.QUARANTINE_TAG
+            client.delete_model_version_tag(world.store.model, number, tag)
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["not done", "done and not told"])
 def test_a_registry_that_fails_at_any_call_promotes_nothing_unsaid(
-    world: World, monkeypatch: pytest.MonkeyPatch, lost: bool
+    world: World, lost: bool
 ) -> None:
     number = world.register()
-    version = registry.version(world.store.client, world.store.model, number)
-    evidence = promotion.examine(world.store, version, new_holdout=False)
-    monkeypatch.setattr(promotion, "examine", lambda *_, **__: evidence)
-    monkeypatch.setenv(RETRIES, "1")
-    monkeypatch.setattr(creation, "FIRST_PAUSE", 0.0)
+    evidence = promotion.examine(world.store, world.version(number), new_holdout=False)
+    world.patch.setattr(promotion, "examine", lambda *_, **__: evidence)
+    world.patch.setenv(RETRIES, "1")
+    world.patch.setattr(creation, "FIRST_PAUSE", 0.0)
     failures = healed = 0
     for fail_at in range(1, 60):
         flaky = FlakyClient(world.store.client, fail_at, lost)
@@ -262,27 +258,25 @@ def test_rollback_to_a_version_that_never_served_is_refused(world: World) -> Non
     assert world.stages()["production"] == current
 
 
-def test_rollback_verifies_that_its_target_loads_before_it_moves(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rollback_verifies_that_its_target_loads_before_it_moves(world: World) -> None:
     _, current = _two_in_production(world)
 
     def refuse(_folder: Path) -> None:
         raise RegistryError("it does not load")
 
-    monkeypatch.setattr(bundle, "load", refuse)
+    world.patch.setattr(bundle, "load", refuse)
     with pytest.raises(RegistryError, match="does not load"):
         world.command("rollback")
     assert world.stages()["production"] == current
 
 
 def test_each_move_is_followed_by_the_hook(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = world.register()
     followed: list[tuple[str, str]] = []
-    monkeypatch.setattr(hooks, "after_move", lambda *given: followed.append(given))
-    monkeypatch.setattr(promote_model, "open_store", lambda _settings: world.store)
+    world.patch.setattr(hooks, "after_move", lambda *given: followed.append(given))
+    world.patch.setattr(promote_model, "open_store", lambda _settings: world.store)
     promote_model.main(["promote", "--to", "staging", "--dry-run"])
     assert followed == []
     promote_model.main(["promote"])
@@ -312,19 +306,17 @@ def test_the_journal_says_who_was_in_production_when(world: World) -> None:
     assert world.command("history", "--at", "2999-01-01")["stages"]["production"] == second
 
 
-def test_each_event_keeps_its_evidence_and_origin(
-    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_each_event_keeps_its_evidence_and_origin(world: World) -> None:
     for name, value in {"SERVER_URL": "https://h", "REPOSITORY": "o/r", "RUN_ID": "7"}.items():
-        monkeypatch.setenv(f"GITHUB_{name}", value)
-    monkeypatch.setenv("GITHUB_ACTOR", "grace")
+        world.patch.setenv(f"GITHUB_{name}", value)
+    world.patch.setenv("GITHUB_ACTOR", "grace")
     number = world.register()
     result = world.command("promote", "--to", "staging", "--reason", "spring model")
     row = world.command("history")["events"][0]
     assert row["ci"] == "https://h/o/r/actions/runs/7"
     assert (row["actor"], row["reason"], row["git_sha"]) == ("grace", "spring model", "0123abc")
     assert (row["before"], row["after"], row["data_sha256"]) == (None, number, "feed")
-    path = world.store.client.download_artifacts(result["event"], "evidence.json", str(tmp_path))
+    path = world.store.client.download_artifacts(result["event"], "evidence.json", str(world.root))
     assert json.loads(Path(path).read_text())["passed"]
 
 
