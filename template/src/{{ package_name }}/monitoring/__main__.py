@@ -177,9 +177,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = load_settings()
     with tracking.explained(settings.mlflow_tracking_uri):
         client = tracking.connect(settings)
-        experiment = tracking.ensure_experiment(
-            client, settings, tracking.beside_runs(settings, "monitoring")
-        )
+        beside = tracking.beside_runs(settings, "monitoring")
+        experiment = tracking.ensure_experiment(client, settings, beside)
         store = Store(client, settings.model_name, experiment)
         report = monitor(store, settings, chosen)
         config = load_config("drift", DriftConfig)
@@ -189,10 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = f"{report.version}-{report.until:%Y-%m-%d}"
         folder = chosen.out or ROOT / "artifacts" / "monitoring" / name
         write(report, folder)
-        if chosen.request or settings.monitor_requests:
-            report = carry_out(store, report, folder, settings, past)
-            write(report, folder)
-    print(report.model_dump_json(indent=2) if chosen.json else page.text(report, folder))
+        try:
+            if chosen.request or settings.monitor_requests:
+                report = carry_out(store, report, folder, settings, past)
+                write(report, folder)
+        finally:  # a log may be all that is left of the report, if asking failed as well
+            print(report.model_dump_json(indent=2) if chosen.json else page.text(report, folder))
     return report.exit_code
 
 
