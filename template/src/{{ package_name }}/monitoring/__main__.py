@@ -185,8 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         past = retraining.look_back(store, report, config.consecutive)
         request = retraining.decide(report, past, config, report.created)
         report = report.model_copy(update={"request": request})
-        name = f"{report.version}-{report.until:%Y-%m-%d}"
-        folder = chosen.out or ROOT / "artifacts" / "monitoring" / name
+        folder = chosen.out or ROOT / f"artifacts/monitoring/{report.version}-{report.until.date()}"
         write(report, folder)
         try:
             if chosen.request or settings.monitor_requests:
