@@ -436,7 +436,8 @@ def test_plan_is_posted_on_the_pull_request(recorded: Recorded) -> None:
     assert done.passed, done.printed
     assert recorded.lines()[1] == "make --silent plan ENV=production ARGS=--plain"
     assert recorded.lines()[-1].startswith("gh pr comment 7 --repo acme/app --edit-last")
-    assert "### Terraform plan" in (recorded.workspace / "comment.md").read_text()
+    comment = (recorded.workspace / "comment.md").read_text()
+    assert comment.startswith("### Terraform plan of production\n")
 
 
 def test_plan_without_a_bootstrapped_project_says_what_to_do(recorded: Recorded) -> None:

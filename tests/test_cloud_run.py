@@ -245,6 +245,12 @@ def test_only_staging_may_push_images(plans: Plans) -> None:
     assert "google_artifact_registry_repository.images[0]" not in production
 
 
+def test_weekly_image_outlives_what_each_release_makes(plans: Plans) -> None:
+    found = plans()["google_artifact_registry_repository.images[0]"]["cleanup_policies"]
+    kept = [each["condition"] for each in found if each["action"] == "KEEP" and each["condition"]]
+    assert [each["tag_prefixes"] for (each,) in kept] == [["monitoring-"]]
+
+
 def test_names_fit_googles_limits(plans: Plans) -> None:
     found = plans(environment="production", name="a" * 14)
     accounts = [

@@ -203,6 +203,17 @@ def test_alarms_of_monitoring_are_told(stack: Terraform, aws: Callable[..., Any]
     assert let_in == {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
 
 
+def test_what_expires_and_what_does_not(stack: Terraform, aws: Callable[..., Any]) -> None:
+    del stack
+    policy = aws("ecr", "get-lifecycle-policy", "--repository-name=app")["lifecyclePolicyText"]
+    kept = {rule["selection"]["tagStatus"] for rule in json.loads(policy)["rules"]}
+    assert kept == {"tagged", "any"}
+    bucket = "--bucket=app-staging-predictions-123456789012"
+    rules = aws("s3api", "get-bucket-lifecycle-configuration", bucket)["Rules"]
+    expiring = {each["Filter"]["Prefix"] for each in rules if "Expiration" in each}
+    assert expiring == {"predictions/", "errors/"}
+
+
 def test_only_the_repositorys_environments_are_trusted(stack: Terraform) -> None:
     state = json.loads(stack("show", "-json").stdout)
     trusts = {

@@ -194,3 +194,25 @@ def test_ci_installs_what_is_locked_or_fails(
         check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["uv", "sync", *words]
+
+
+@pytest.mark.parametrize(
+    ("cloud", "services"), [("ecs", r"two are (\d+)"), ("cloud-run", r"state \| about (\d+)")]
+)
+def test_budget_covers_what_the_documents_say_it_costs(
+    cloud: str, services: str, render: Render
+) -> None:
+    """A mail each month that tells of nothing is a mail that nobody reads."""
+    project = render(tracking="server", cloud=cloud)
+    told = [
+        re.search(pattern, (project / "docs" / name).read_text())
+        for name, pattern in (
+            ("deployment.md", services),
+            ("mlflow_hosting.md", r"So it is about (\d+)"),
+        )
+    ]
+    variables = (project / "deploy" / "terraform" / "variables.tf").read_text()
+    budget = re.search(r'"monthly_budget" \{[^}]*default += (\d+)', variables)
+    assert budget
+    assert int(budget[1]) > sum(int(found[1]) for found in told if found)
+    assert all(told)

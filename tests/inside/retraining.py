@@ -110,12 +110,13 @@ def test_two_windows_in_a_row_ask_once(asking: Project, receiver: Any, tmp_path:
 
 
 def test_broken_data_is_looked_at_instead_of_learned(
-    asking: Project, receiver: Any, tmp_path: Path
+    asking: Project, receiver: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logged(tmp_path, *shifted(asking), *([b"broken"] * 100))
     receiver.status = 500
     with pytest.raises(ProjectError, match="answered 500"):
         watch(asking, tmp_path, "--request")
+    assert "of the log's lines are not usable" in capsys.readouterr().out
     receiver.status = 204
     watch(asking, tmp_path, "--request")
     assert [json.loads(body)["event"] for _, _, body in receiver.got] == ["data-quality"] * 2

@@ -38,6 +38,7 @@ def export(model: Model, rows: pd.DataFrame, folder: Path) -> Description:
     Description
         Its runtime is "onnx", or "native" with the reason in its note.
     """
+    reason = "no conversion is known"
     for convert in to_onnx.CONVERSIONS:
         try:
             _check_and_write(convert(model), model, rows, folder)

@@ -289,7 +289,7 @@ def _served_scores(client: MlflowClient, champion: registry.Version, rows: pd.Da
     """Score by what is served, which is read whatever model.py and schema.py have become."""
     frame = model_frame(rows)
     with tempfile.TemporaryDirectory() as folder:
-        if champion.bundle_digest is None:  # release 0.1.0 wrote no bundles
+        if champion.bundle_digest is None:  # the template's 0.1.0 wrote none
             return predict(load(registry.fetch(champion, Path(folder))), frame)
         served = registry.fetch_bundle(client, champion, Path(folder))
         scorer = bundle.load(served, own_features=True)

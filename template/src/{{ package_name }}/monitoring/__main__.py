@@ -182,13 +182,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         past = retraining.look_back(store, report, config.consecutive)
         request = retraining.decide(report, past, config, report.created)
         report = report.model_copy(update={"request": request})
-        name = f"{report.version}-{report.until:%Y-%m-%d}"
-        folder = chosen.out or ROOT / "artifacts" / "monitoring" / name
+        folder = chosen.out or ROOT / f"artifacts/monitoring/{report.version}-{report.until.date()}"
         write(report, folder)
-        if chosen.request or settings.monitor_requests:
-            report = carry_out(store, report, folder, settings, past)
-            write(report, folder)
-    print(report.model_dump_json(indent=2) if chosen.json else page.text(report, folder))
+        try:
+            if chosen.request or settings.monitor_requests:
+                report = carry_out(store, report, folder, settings, past)
+                write(report, folder)
+        finally:  # a log may be all that is left of the report, if asking failed as well
+            print(report.model_dump_json(indent=2) if chosen.json else page.text(report, folder))
     return report.exit_code
 
 

@@ -228,7 +228,7 @@ resource "google_monitoring_alert_policy" "monitoring" {
   }
 
   documentation {
-    content = "The report is in the log of ${google_cloud_run_v2_job.monitoring.name}; docs/monitoring.md says what to do."
+    content = "The reasons are in the log of ${google_cloud_run_v2_job.monitoring.name}; docs/monitoring.md says what to do."
   }
 }
 

@@ -162,6 +162,15 @@ resource "google_artifact_registry_repository" "images" {
   }
 
   cleanup_policies {
+    id     = "keep-monitoring" # which is built once, and runs for years
+    action = "KEEP"
+    condition {
+      tag_state    = "TAGGED"
+      tag_prefixes = ["monitoring-"]
+    }
+  }
+
+  cleanup_policies {
     id     = "delete-old"
     action = "DELETE"
     condition {

@@ -320,7 +320,7 @@ resource "aws_cloudwatch_event_target" "monitoring" {
 
   input_transformer {
     input_paths    = { code = "$.detail.containers[0].exitCode", reason = "$.detail.stoppedReason" }
-    input_template = "\"${local.name}: monitoring ended with <code> (<reason>). 10 is an alarm. The report is in the log ${aws_cloudwatch_log_group.monitoring.name}; docs/monitoring.md says what to do.\""
+    input_template = "\"${local.name}: monitoring ended with <code> (<reason>). 10 is an alarm. The reasons are in the log ${aws_cloudwatch_log_group.monitoring.name}; docs/monitoring.md says what to do.\""
   }
 }
 

@@ -300,16 +300,30 @@ resource "aws_ecr_repository" "images" {
 }
 
 # Production may run an old image for long, and pulls it again for each new task. Most layers are shared.
+# The weekly task's image is built once and pulled for years: what matches a rule is safe from later ones.
 resource "aws_ecr_lifecycle_policy" "images" {
   count      = local.is_staging ? 1 : 0
   repository = aws_ecr_repository.images[0].name
   policy = jsonencode({
-    rules = [{
-      rulePriority = 1
-      description  = "keep the newest 200"
-      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 200 }
-      action       = { type = "expire" }
-    }]
+    rules = [
+      {
+        rulePriority = 1
+        description  = "keep the newest 20 of monitoring"
+        selection = {
+          tagStatus      = "tagged"
+          tagPatternList = ["*monitoring*"] # tags began with the commit once
+          countType      = "imageCountMoreThan"
+          countNumber    = 20
+        }
+        action = { type = "expire" }
+      },
+      {
+        rulePriority = 2
+        description  = "keep the newest 200"
+        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 200 }
+        action       = { type = "expire" }
+      },
+    ]
   })
 }
 

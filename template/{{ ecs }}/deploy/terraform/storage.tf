@@ -2,8 +2,8 @@
 
 locals {
   buckets = {
-    releases    = { days = null, old_days = 90 }
-    predictions = { days = 400, old_days = 30 } # last year's season is there to compare with
+    releases    = { expiring = [], old_days = 90 }
+    predictions = { expiring = ["predictions/", "errors/"], old_days = 30 } # and not labels/
   }
 }
 
@@ -40,19 +40,28 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     status = "Enabled"
     filter {}
 
-    dynamic "expiration" {
-      for_each = each.value.days == null ? [] : [each.value.days]
-      content {
-        days = expiration.value
-      }
-    }
-
     noncurrent_version_expiration {
       noncurrent_days = each.value.old_days
     }
 
     abort_incomplete_multipart_upload {
       days_after_initiation = 7
+    }
+  }
+
+  dynamic "rule" {
+    for_each = each.value.expiring
+    content {
+      id     = trimsuffix(rule.value, "/")
+      status = "Enabled"
+
+      filter {
+        prefix = rule.value
+      }
+
+      expiration {
+        days = 400 # last year's season is there to compare with
+      }
     }
   }
 }

@@ -8,7 +8,11 @@ from ..release.command import attempt, run_json
 from .steps import Step, succeeds
 
 PROTECTED = ("evaluation", "monitoring", "training", "staging", "production")  # for main only
-ENVIRONMENTS = (*PROTECTED, "plan")  # pull requests plan
+ENVIRONMENTS = ("plan", *PROTECTED)  # pull requests plan; what may be refused is last
+NO_REVIEWERS = (
+    "GitHub takes no reviewer for production: a private repository needs GitHub Enterprise for "
+    "that; for what else you can do, see the beginning of docs/deployment.md"
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def _environment(here: Repository, name: str) -> Step:
             ]
         )
     what = f"GitHub environment {name}" + (", with a reviewer" if name == "production" else "")
-    return Step(what, lambda: reviewed(here, name), commands, json.dumps(rules))
+    refused = NO_REVIEWERS if name == "production" else None
+    return Step(what, lambda: reviewed(here, name), commands, json.dumps(rules), refused)
 
 
 def reviewed(here: Repository, name: str) -> bool:

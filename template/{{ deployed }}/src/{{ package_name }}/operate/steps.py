@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..release.command import attempt, run
+from ..release.interface import CloudError
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Step:
     exists: Callable[[], bool]
     commands: Sequence[Sequence[str]]
     text: str | None = None
+    refused: str | None = None  # what to say if GitHub answers that it cannot be (422)
 
     @property
     def fix(self) -> str:
@@ -37,10 +39,19 @@ def carry_out(steps: Iterable[Step], really: bool) -> int:
         if step.exists():
             print(f"ok      {step.what}")
         elif really:
-            for words in step.commands:
-                run(words, step.text)
+            _make(step)
             print(f"made    {step.what}")
         else:
             missing += 1
             print(f"missing {step.what}\n        {step.fix}")
     return missing
+
+
+def _make(step: Step) -> None:
+    try:
+        for words in step.commands:
+            run(words, step.text)
+    except CloudError as error:
+        if step.refused and "HTTP 422" in str(error):
+            raise CloudError(step.refused) from error
+        raise

@@ -7,7 +7,7 @@ from .interface import Cloud, CloudError
 from .manifest import Manifest, Model, new
 
 PLATFORM = "linux/amd64"  # what both a laptop with another processor and CI must build
-MONITORING = "monitoring"  # the target, and what ends the tag
+MONITORING = "monitoring"  # the target, and how the tag begins, which service.tf keeps
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def build(cloud: Cloud, repository: str, source: Source) -> Manifest:
 
 def monitoring(cloud: Cloud, repository: str, code: str) -> str:
     """Return the monitoring image of this code by its digest, built unless it is there already."""
-    tag = f"{code[:12]}-{MONITORING}"
+    tag = f"{MONITORING}-{code[:12]}"
     digest = cloud.image_digest(repository, tag)
     if digest is None:
         digest = _build_and_push(cloud, repository, tag, ["--target", MONITORING])

@@ -101,6 +101,37 @@ run "production_builds_nothing" {
   }
 }
 
+run "the_weekly_image_outlives_what_each_release_makes" {
+  command = plan
+
+  assert {
+    condition     = jsondecode(aws_ecr_lifecycle_policy.images[0].policy).rules[0].selection.tagPatternList == ["*monitoring*"]
+    error_message = "What matches the first rule, no later one deletes."
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecr_lifecycle_policy.images[0].policy).rules[1].selection.tagStatus == "any"
+    error_message = "The rule for any image must be the last."
+  }
+}
+
+run "labels_do_not_expire_with_predictions" {
+  command = plan
+
+  assert {
+    condition = {
+      for rule in aws_s3_bucket_lifecycle_configuration.this["predictions"].rule :
+      rule.filter[0].prefix => rule.expiration[0].days if length(rule.expiration) > 0
+    } == { "predictions/" = 400, "errors/" = 400 }
+    error_message = "What the service logged is deleted after 400 days, and nothing else is."
+  }
+
+  assert {
+    condition     = alltrue([for rule in aws_s3_bucket_lifecycle_configuration.this["releases"].rule : length(rule.expiration) == 0])
+    error_message = "The journal of releases stays."
+  }
+}
+
 run "a_certificate_needs_its_name" {
   command = plan
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ...operate import __main__ as operate
-from ...operate import place
+from ...operate import github, place
 from ...release.interface import CloudError
 from .conftest import GITHUB, Commands, run
 
@@ -84,6 +84,20 @@ def test_bootstrap_makes_what_is_missing_and_nothing_twice(clouds: Clouds) -> No
     clouds.made.clear()
     run("bootstrap", "--yes")
     assert clouds.made == []
+
+
+def test_other_environments_are_made_where_github_takes_no_reviewer(clouds: Clouds) -> None:
+    clouds.missing = {f"environments/{name}" for name in github.ENVIRONMENTS}
+    clouds.refusing = {
+        "--method=PUT repos/acme/example/environments/production": "gh: Please ensure the billing "
+        "plan supports the required reviewers protection rule. (HTTP 422)"
+    }
+    with pytest.raises(CloudError, match="a private repository needs GitHub Enterprise"):
+        run("bootstrap", "--yes")
+    assert clouds.missing == {"environments/production"}
+    clouds.refusing = {"environments/production": "gh: Not Found (HTTP 404)"}
+    with pytest.raises(CloudError, match="Not Found"):
+        run("bootstrap", "--yes")
 
 
 def test_doctor_finds_nothing_in_a_whole_environment(

@@ -30,11 +30,15 @@ class Commands:
         self.missing: set[str] = set()
         self.left: dict[str, list[Any]] = {}
         self.failing: set[str] = set()
+        self.refusing: dict[str, str] = {}  # parts of commands, and what is said then
 
     def __call__(self, words: Sequence[str], text: str | None = None) -> "CompletedProcess[str]":
         line = " ".join(words)
         reads = self.reads(words) or list(words[:2]) == ["gh", "api"]
         if not reads or "--method=" in line:
+            for part, said in self.refusing.items():
+                if part in line:
+                    return CompletedProcess(list(words), 1, "", said)
             self.made.append(f"{line} {text or ''}".strip())
             self.missing = {part for part in self.missing if part not in line}
             return CompletedProcess(list(words), 0, "", "")

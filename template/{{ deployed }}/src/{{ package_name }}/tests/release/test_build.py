@@ -59,7 +59,7 @@ def test_image_that_is_there_is_not_built_again(
 def test_monitoring_image_is_of_its_own_target(
     cloud: MemoryCloud, commands_that_push: Record
 ) -> None:
-    commands = commands_that_push("cccccccccccc-monitoring")
+    commands = commands_that_push("monitoring-cccccccccccc")
     assert build.monitoring(cloud, REPOSITORY, "c" * 40) == f"{REPOSITORY}@{DIGEST}"
     assert commands[0][-3:] == ["--target", "monitoring", "."]
     assert build.monitoring(cloud, REPOSITORY, "c" * 40) == f"{REPOSITORY}@{DIGEST}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ...operate import __main__ as operate
-from ...operate import place
+from ...operate import github, place
 from ...release.interface import CloudError
 from .conftest import GITHUB, Commands, run
 
@@ -87,6 +87,20 @@ def test_one_region_is_not_named_when_a_bucket_is_made(
     aws.missing = {"head-bucket"}
     run("bootstrap", "--yes")
     assert "LocationConstraint" not in aws.made[0]
+
+
+def test_other_environments_are_made_where_github_takes_no_reviewer(aws: Aws) -> None:
+    aws.missing = {f"environments/{name}" for name in github.ENVIRONMENTS}
+    aws.refusing = {
+        "--method=PUT repos/acme/example/environments/production": "gh: Please ensure the billing "
+        "plan supports the required reviewers protection rule. (HTTP 422)"
+    }
+    with pytest.raises(CloudError, match="a private repository needs GitHub Enterprise"):
+        run("bootstrap", "--yes")
+    assert aws.missing == {"environments/production"}
+    aws.refusing = {"environments/production": "gh: Not Found (HTTP 404)"}
+    with pytest.raises(CloudError, match="Not Found"):
+        run("bootstrap", "--yes")
 
 
 def test_doctor_finds_nothing_in_a_whole_environment(
