@@ -180,6 +180,18 @@ def test_failed_smoke_leaves_traffic_and_no_address(gcloud: Gcloud, run: Program
     assert happened(gcloud) == ["staged", "rejected"]
 
 
+def test_failed_start_leaves_traffic_and_no_address(gcloud: Gcloud, run: Program) -> None:
+    def fail() -> None:
+        raise CloudError("the revision is not ready")
+
+    gcloud.spoil = {"update-tags": fail}
+    with pytest.raises(RejectedError, match=f"did not start: .* {PLACEHOLDER} serves"):
+        run.release(release(1))
+    assert gcloud.traffic == [{"revisionName": PLACEHOLDER, "percent": 100}]
+    assert f"--to-revisions={PLACEHOLDER}=100 --remove-tags=candidate" in gcloud.lines[-3]
+    assert happened(gcloud) == ["rejected"]
+
+
 def test_errors_of_the_canary_are_counted_in_the_request_log(gcloud: Gcloud, run: Program) -> None:
     gcloud.statuses = [200] * 90 + [503] * 10
     with pytest.raises(RejectedError, match="10 of 100 requests failed at 10 %"):

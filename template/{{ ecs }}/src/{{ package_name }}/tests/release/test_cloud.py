@@ -45,6 +45,7 @@ class Aws:
     images: dict[str, str] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)  # images that answer 500
     dying: set[str] = field(default_factory=set)  # images that no live task starts from
+    unfit: set[str] = field(default_factory=set)  # images that no candidate task starts from
     errors: float = 0
     lines: list[str] = field(default_factory=list)
     spoil: dict[str, Callable[[], None]] = field(default_factory=dict)
@@ -114,8 +115,13 @@ class Aws:
         before = service["taskDefinition"]
         wanted = options.get("task-definition", before)
         tasks = int(options.get("desired-count", service["desiredCount"]))
+        if wanted == before and "force-new-deployment" not in options:
+            service["desiredCount"] = tasks  # the deployment stays as it is
+            return "{}"
         dies = name == LIVE and self.definitions.get(wanted) in self.dying
         self.deploy(name, before if dies else wanted, tasks, "circuit breaker" if dies else "done")
+        if name == CANDIDATE and self.definitions.get(wanted) in self.unfit:
+            self.services[name]["deployments"][0]["rolloutState"] = "FAILED"
         return "{}"
 
     def weigh(self, text: str) -> str:
@@ -199,7 +205,8 @@ def test_good_release_tests_the_candidate_then_rolls_the_live_service(
 ) -> None:
     revision = run.release(release(1))
     assert changes(aws) == [
-        f"--service=candidate --task-definition={revision} --desired-count=2",
+        f"--service=candidate --task-definition={revision} --desired-count=2 "
+        "--force-new-deployment",
         "candidate 10 %",
         "candidate 50 %",
         f"--service=live --task-definition={revision}",
@@ -247,13 +254,43 @@ def test_circuit_breaker_is_no_success(aws: Aws, run: Program) -> None:
 
 
 def test_failed_start_is_no_candidate(aws: Aws, run: Program) -> None:
-    def fail() -> None:
-        aws.services[CANDIDATE]["deployments"][0]["rolloutState"] = "FAILED"
-
-    aws.spoil = {"describe-services": fail}
+    aws.unfit.add(release(1).image)
     with pytest.raises(RejectedError, match=r"candidate: the deployment of .* failed"):
         run.release(release(1))
     assert run.cloud.traffic() == {PLACEHOLDER: 100}
+    assert aws.services[CANDIDATE]["desiredCount"] == 0
+    assert happened(aws) == ["rejected"]
+
+
+def test_failed_start_can_be_tried_again(aws: Aws, run: Program) -> None:
+    aws.unfit.add(release(1).image)
+    with pytest.raises(RejectedError, match="did not start"):
+        run.release(release(1))
+    aws.unfit.clear()
+    revision = run.release(release(1))
+    assert run.cloud.traffic() == {revision: 100}
+    assert len(aws.definitions) == 1
+
+
+def test_candidate_that_never_is_healthy_is_stopped(
+    aws: Aws, run: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "DEPLOYMENT_SECONDS", 0)
+    with pytest.raises(RejectedError, match=r"candidate: .* was not deployed in 0 s"):
+        run.release(release(1))
+    assert aws.services[CANDIDATE]["desiredCount"] == 0
+
+
+def test_release_cancelled_while_it_starts_is_stopped(aws: Aws, run: Program) -> None:
+    def cancel() -> None:
+        if aws.services[CANDIDATE]["desiredCount"]:
+            aws.spoil = {}
+            raise SystemExit
+
+    aws.spoil = {"describe-services": cancel}
+    with pytest.raises(SystemExit):
+        run.release(release(1))
+    assert aws.services[CANDIDATE]["desiredCount"] == 0
 
 
 @pytest.mark.parametrize(
