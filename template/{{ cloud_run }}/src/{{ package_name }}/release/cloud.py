@@ -8,7 +8,7 @@ from typing import Any
 from .command import attempt, failure, run, run_json
 from .interface import CloudError, Endpoint, Observation
 from .manifest import Manifest
-from .variables import variable
+from .variables import of_environment, variable
 
 TAG = "candidate"
 LABEL = "release"
@@ -199,7 +199,7 @@ def open_cloud(environment: str) -> CloudRun:
         environment,
         project=variable("GCP_PROJECT"),
         region=variable("GCP_REGION"),
-        service=variable("CLOUD_RUN_SERVICE"),
+        service=of_environment("CLOUD_RUN_SERVICE", environment),
         bucket=variable("RELEASE_BUCKET"),
         caller=variable("GCP_SERVICE_ACCOUNT", "") if os.environ.get("GITHUB_ACTIONS") else "",
     )

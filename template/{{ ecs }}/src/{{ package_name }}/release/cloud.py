@@ -14,11 +14,13 @@ from typing import Any
 from .command import attempt, failure, run, run_json
 from .interface import CloudError, Endpoint, Observation
 from .manifest import Manifest
-from .variables import variable
+from .variables import of_environment, variable
 
 LIVE, CANDIDATE = "live", "candidate"
 HEADERS = {"X-Release": CANDIDATE}  # what the listener's rule sends to the candidate
 ALL = 100
+# All requests, then those that fail: by an answer, or because no task takes the connection.
+COUNTED = ("RequestCount", "HTTPCode_Target_5XX_Count", "TargetConnectionErrorCount")
 PAUSE_SECONDS = 10.0
 DEPLOYMENT_SECONDS = 1200.0
 # What describes a registered task definition, and is no part of one to register.
@@ -117,14 +119,15 @@ class Ecs:
             self._start(LIVE, stable)
 
     def observe(self, revision: str, since: datetime) -> Observation:
-        """Add up the load balancer's minutes; the last one or two are not there yet."""
+        """Add up the load balancer's minutes; the last one or two are not there yet.
+
+        A candidate that takes a request and does not answer it is not counted: what the load
+        balancer answers then is a count of both services.
+        """
         del revision  # only one candidate exists
         group = _target_group(self._services()[CANDIDATE])
-        requests, errors = (
-            self._sum(metric, group, since)
-            for metric in ("RequestCount", "HTTPCode_Target_5XX_Count")
-        )
-        return Observation(requests, errors)
+        requests, *errors = (self._sum(metric, group, since) for metric in COUNTED)
+        return Observation(requests, sum(errors))
 
     def create(self, name: str, text: str) -> bool:
         """Write on the condition that there is no such object."""
@@ -286,7 +289,7 @@ def open_cloud(environment: str) -> Ecs:
     return Ecs(
         environment,
         region=variable("AWS_REGION"),
-        cluster=variable("ECS_CLUSTER"),
+        cluster=of_environment("ECS_CLUSTER", environment),
         listener=variable("ECS_LISTENER"),
         url=variable("SERVICE_URL"),
         bucket=variable("RELEASE_BUCKET"),

@@ -164,6 +164,7 @@ def test_a_person_asks_the_service_as_oneself(
 ) -> None:
     for name in ("GCP_PROJECT", "GCP_REGION", "CLOUD_RUN_SERVICE", "RELEASE_BUCKET"):
         monkeypatch.setenv(name, name.lower())
+    monkeypatch.setenv("CLOUD_RUN_SERVICE", "app-production")
     monkeypatch.setenv("GCP_SERVICE_ACCOUNT", "cd@project")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert open_cloud("production").caller == "cd@project"
@@ -278,4 +279,7 @@ def test_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_cloud("staging")
     for name in ("GCP_PROJECT", "GCP_REGION", "CLOUD_RUN_SERVICE", "RELEASE_BUCKET"):
         monkeypatch.setenv(name, name.lower())
+    monkeypatch.setenv("CLOUD_RUN_SERVICE", "app-staging")
     assert open_cloud("staging").bucket == "release_bucket"
+    with pytest.raises(ConfigError, match="CLOUD_RUN_SERVICE is app-staging"):
+        open_cloud("production")

@@ -47,6 +47,7 @@ class Aws:
     dying: set[str] = field(default_factory=set)  # images that no live task starts from
     unfit: set[str] = field(default_factory=set)  # images that no candidate task starts from
     errors: float = 0
+    unreachable: float = 0
     lines: list[str] = field(default_factory=list)
     spoil: dict[str, Callable[[], None]] = field(default_factory=dict)
 
@@ -130,7 +131,9 @@ class Aws:
         return "{}"
 
     def count(self, metric: str) -> Any:
-        return {"Datapoints": [{"Sum": 100.0 if metric == "RequestCount" else self.errors}]}
+        counts = {"RequestCount": 100.0, "HTTPCode_Target_5XX_Count": self.errors,
+                  "TargetConnectionErrorCount": self.unreachable}  # fmt: skip
+        return {"Datapoints": [{"Sum": counts[metric]}]}
 
     def create(self, options: dict[str, str]) -> Any:
         name = f"s3://{options['bucket']}/{options['key']}"
@@ -204,9 +207,9 @@ def test_good_release_tests_the_candidate_then_rolls_the_live_service(
     aws: Aws, run: Program
 ) -> None:
     revision = run.release(release(1))
+    started = f"--service=candidate --task-definition={revision}"
     assert changes(aws) == [
-        f"--service=candidate --task-definition={revision} --desired-count=2 "
-        "--force-new-deployment",
+        f"{started} --desired-count=2 --force-new-deployment",
         "candidate 10 %",
         "candidate 50 %",
         f"--service=live --task-definition={revision}",
@@ -243,6 +246,12 @@ def test_errors_of_the_canary_are_counted_by_the_load_balancer(aws: Aws, run: Pr
     line = next(line for line in aws.lines if "get-metric-statistics" in line)
     assert "Name=LoadBalancer,Value=app/app/0a " in line
     assert line.endswith("Name=TargetGroup,Value=targetgroup/app-candidate/1")
+
+
+def test_candidate_that_takes_no_connection_is_an_error(aws: Aws, run: Program) -> None:
+    aws.errors, aws.unreachable = 1, 6
+    with pytest.raises(RejectedError, match="7 of 100 requests failed at 10 %"):
+        run.release(release(1))
 
 
 def test_circuit_breaker_is_no_success(aws: Aws, run: Program) -> None:
@@ -384,4 +393,7 @@ def test_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_cloud("staging")
     for name in names:
         monkeypatch.setenv(name, name.lower())
+    monkeypatch.setenv("ECS_CLUSTER", "app-staging")
     assert open_cloud("staging").bucket == "release_bucket"
+    with pytest.raises(ConfigError, match="ECS_CLUSTER is app-staging"):
+        open_cloud("production")
