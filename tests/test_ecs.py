@@ -200,6 +200,11 @@ def test_retired_secret_can_still_be_read_by_releases_that_name_it(stack: Terraf
     assert secret["values"]["arn"] in policy
 
 
+def test_redirect_waits_for_the_listener_that_leaves_its_port(stack: Terraform) -> None:
+    redirect, public = '"aws_lb_listener.redirect"', '"aws_lb_listener.public"'
+    assert f"{redirect} -> {public}" in stack("graph").stdout
+
+
 def test_alarms_of_monitoring_are_told(stack: Terraform, aws: Callable[..., Any]) -> None:
     del stack
     (rule,) = aws("events", "list-rules", "--name-prefix=app-staging-monitoring")["Rules"]
