@@ -122,8 +122,8 @@ class Program:
                 f"Run `make unlock ENV={self.cloud.environment}`"
             ) from error
         if isinstance(error, smoke.SmokeError | CloudError):
-            failed = f"{revision} failed" if revision else f"{release} did not start"
-            raise RejectedError(f"{failed}: {why}. {before or 'nothing'} serves") from error
+            what = f"{revision} failed" if revision else f"{release} did not start"
+            raise RejectedError(f"{what}: {why}. {before or 'nothing'} serves") from error
 
     def rollback(self, reason: str, to: str | None = None) -> str:
         """Give all traffic back to an earlier release and never offer the one left again.
