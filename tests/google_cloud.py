@@ -49,7 +49,7 @@ def variables(folder: Path, port: int) -> dict[str, str]:
         "GCP_REGION": "europe-west1",
         "GCP_SERVICE_ACCOUNT": "cd@project.iam.gserviceaccount.com",
         "GITHUB_ACTIONS": "true",  # a job asks the service as that account
-        "CLOUD_RUN_SERVICE": "app",
+        "CLOUD_RUN_SERVICE": "app-production",
         "RELEASE_BUCKET": "bucket",
         "http_proxy": f"http://127.0.0.1:{port}",
         "no_proxy": "127.0.0.1",

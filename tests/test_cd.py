@@ -62,6 +62,9 @@ class Recorded:
             "promote_model evaluate": json.dumps(EVALUATED),
             "promote_model promote": json.dumps({"moved": True}),
         }
+        registered = workspace / "artifacts/register/version.json"
+        registered.parent.mkdir(parents=True)
+        registered.write_text(json.dumps({"version": "3"}))  # by `make run`
         self.used: list[tuple[str, dict[str, str]]] = []
 
     def action(self, name: str) -> Callable[[dict[str, str]], None]:
@@ -131,7 +134,7 @@ def test_cd_trains_judges_builds_and_releases(recorded: Recorded) -> None:
     assert recorded.lines() == [
         "make install",
         "make run",
-        "uv run --no-sync promote_model evaluate --json",
+        "uv run --no-sync promote_model evaluate --version 3 --json",
         "make release-bundle VERSION=3",
         "make install",
         "make release-build",
@@ -159,8 +162,8 @@ def asked(stage: str) -> list[str]:
 
 
 def test_version_that_is_named_is_not_trained(recorded: Recorded) -> None:
-    recorded.job("cd.yml", "model", **inputs(version="3"), vars=SHARED)
-    assert "uv run --no-sync promote_model evaluate --version 3 --json" in recorded.lines()
+    recorded.job("cd.yml", "model", **inputs(version="2"), vars=SHARED)
+    assert "uv run --no-sync promote_model evaluate --version 2 --json" in recorded.lines()
     assert "make run" not in recorded.lines()
     assert not [line for line in recorded.lines() if " promote " in line]
 
@@ -201,7 +204,7 @@ def test_new_holdout_is_judged_on_and_frozen_with_staging_if_told(
         recorded.job("cd.yml", name, **given, **NEEDS, vars=known)
     told = [line for line in recorded.lines() if "--new-holdout" in line]
     assert told == [
-        "uv run --no-sync promote_model evaluate --new-holdout --json",
+        "uv run --no-sync promote_model evaluate --version 3 --new-holdout --json",
         promoted("staging", "--new-holdout --reason because"),
     ]
 

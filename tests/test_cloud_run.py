@@ -28,6 +28,7 @@ OPTIONS = {
     "billing_account": "000000-000000-000000",
     "monitoring_image": "registry/app@sha256:abc",
     "monitoring_secrets": '["LOGIN"]',
+    "retired_secrets": '["MLFLOW_OLD"]',
     "monitoring_settings": '{"MONITOR_REQUESTS": "true"}',
     "secrets": '["API_KEYS", "MLFLOW_TRACKING_PASSWORD"]',
 }
@@ -194,13 +195,15 @@ def test_only_monitoring_is_given_its_settings_and_secrets(made: Made) -> None:
     service, job = names(made, "service.this"), names(made, "job.monitoring")
     assert {"API_KEYS", "MLFLOW_TRACKING_PASSWORD"} <= service
     assert {"LOGIN", "MLFLOW_TRACKING_PASSWORD", "MONITOR_REQUESTS"} <= job
-    assert not {"LOGIN", "MONITOR_REQUESTS"} & service
-    assert "API_KEYS" not in job
+    assert not {"LOGIN", "MONITOR_REQUESTS", "MLFLOW_OLD"} & service
+    assert not {"API_KEYS", "MLFLOW_OLD"} & job
     member = "google_secret_manager_secret_iam_member"
     readers = {each.removeprefix(member) for each in made if each.startswith(member)}
-    plan = {f'.plan["{name}"]' for name in ("API_KEYS", "LOGIN", "MLFLOW_TRACKING_PASSWORD")}
+    secrets = ("API_KEYS", "LOGIN", "MLFLOW_OLD", "MLFLOW_TRACKING_PASSWORD")
+    plan = {f'.plan["{name}"]' for name in secrets}
     assert readers - plan == {
         '.runtime["API_KEYS"]', '.runtime["MLFLOW_TRACKING_PASSWORD"]',
+        '.runtime["MLFLOW_OLD"]',  # of the revisions that name it still
         '.monitoring["LOGIN"]', '.monitoring["MLFLOW_TRACKING_PASSWORD"]',
     }  # fmt: skip
     for name in plan:

@@ -35,6 +35,7 @@ GIVEN = {
 MONITORED = {
     "monitoring_image": "registry/app@sha256:abc",
     "monitoring_secrets": '["LOGIN"]',
+    "retired_secrets": '["MLFLOW_OLD"]',
     "monitoring_settings": '{"MONITOR_REQUESTS": "true"}',
 }
 # Actions that are allowed on all resources, because they know none to be limited to.
@@ -184,6 +185,24 @@ def test_only_monitoring_is_given_its_settings_and_secrets(stack: Terraform) -> 
         "template": {"API_KEYS", "MLFLOW_TRACKING_PASSWORD"},
         "monitoring": {"LOGIN", "MLFLOW_TRACKING_PASSWORD"},
     }
+
+
+def test_retired_secret_can_still_be_read_by_releases_that_name_it(stack: Terraform) -> None:
+    resources = json.loads(stack("show", "-json").stdout)["values"]["root_module"]["resources"]
+    named = {r["type"]: r for r in resources if r.get("index") == "MLFLOW_OLD"}
+    (secret,) = named.values()
+    assert secret["type"] == "aws_secretsmanager_secret"
+    policy = next(
+        r["values"]["policy"]
+        for r in resources
+        if (r["type"], r["name"]) == ("aws_iam_role_policy", "execution")
+    )
+    assert secret["values"]["arn"] in policy
+
+
+def test_redirect_waits_for_the_listener_that_leaves_its_port(stack: Terraform) -> None:
+    redirect, public = '"aws_lb_listener.redirect"', '"aws_lb_listener.public"'
+    assert f"{redirect} -> {public}" in stack("graph").stdout
 
 
 def test_alarms_of_monitoring_are_told(stack: Terraform, aws: Callable[..., Any]) -> None:

@@ -580,7 +580,7 @@ def releases(promoted: Executed, service: Service, tmp_path: Path) -> Iterator[R
     known = json.loads((bundle / "version.json").read_text())
     model = {name: known[name] for name in ("name", "version", "bundle_sha256")}
     google = Google(service.address)
-    google.start("app", "registry.example/placeholder")
+    google.start("app-production", "registry.example/placeholder")
     plan = promoted.path / "configs" / "release.yaml"
     kept = plan.read_text()
     plan.write_text(PLAN)
@@ -599,7 +599,7 @@ def test_real_gcloud_does_what_a_release_asks_of_it(releases: Releases) -> None:
     code, said = releases.release(1)
     assert (code, google.splits) == (0, [old, canary, first]), said
     # Else Terraform's next change would ask for another revision of that name, and be refused.
-    assert "name" not in google.services["app"]["spec"]["template"]["metadata"]
+    assert "name" not in google.services["app-production"]["spec"]["template"]["metadata"]
 
     code, said = releases.release(2, broken=True)
     assert (code, google.splits) == (3, [old, canary, first])
@@ -612,7 +612,7 @@ def test_real_gcloud_does_what_a_release_asks_of_it(releases: Releases) -> None:
 
     google.statuses = [200] * 50
     changed = [{"name": "MAX_WAITING", "value": "64"}]  # as an apply does
-    google.services["app"]["spec"]["template"]["spec"]["containers"][0]["env"] = changed
+    google.services["app-production"]["spec"]["template"]["spec"]["containers"][0]["env"] = changed
     code, said = releases.release(4)
     assert (code, google.splits[-1]) == (0, {"app-00005-abc": 100}), said
     assert google.revisions["app-00005-abc"]["spec"]["containers"][0]["env"] == changed

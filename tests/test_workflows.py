@@ -94,7 +94,46 @@ def test_jobs_have_a_time_limit_and_no_standing_rights(workflows: list[Path]) ->
     for path in workflows:
         workflow = yaml.safe_load(path.read_text())
         assert workflow["permissions"] in ({}, {"contents": "read"}), path
-        assert all(job["timeout-minutes"] <= 60 for job in workflow["jobs"].values()), path
+        limits = {
+            f"{path.name}: {name}": job["timeout-minutes"] for name, job in workflow["jobs"].items()
+        }
+        assert all(most <= 60 for name, most in limits.items() if name not in RELEASING), path
+
+
+# What the program of a release may wait for, besides a canary: deployments, and smoke tests.
+RELEASING = {
+    "cd.yml: staging": (3, 2),
+    "cd.yml: production": (3, 2),
+    "rollback.yml: rollback": (2, 0),
+}
+SIGNED_IN = 7200  # seconds; what identity.tf allows on ECS
+PREPARING = 5  # minutes; checkout, install, sign in, and what the registry is asked
+LOOKING = 5  # seconds; what a look at a canary takes, besides the time between two
+
+
+def test_jobs_that_release_outlast_the_program(project: Path, answers: Answers) -> None:
+    if answers["cloud"] == "none":
+        pytest.skip("nothing is released")
+    waits = "cloud" if answers["cloud"] == "ecs" else "command"
+    (source,) = project.glob(f"src/*/release/{waits}.py")
+    found = re.search(
+        r"^(?:DEPLOYMENT|TIMEOUT)_SECONDS = ([0-9.]+)$", source.read_text(), re.MULTILINE
+    )
+    assert found
+    plan = yaml.safe_load((project / "configs/release.yaml").read_text())
+    longest = 1 + LOOKING / plan["look_seconds"]
+    canary = sum(step["minutes"] for step in plan["canary"]) * longest
+    limits = {name: job["timeout-minutes"] for name, job in jobs(project)}
+    for name, (deployments, smokes) in RELEASING.items():
+        waited = deployments * float(found[1]) / 60 + smokes * plan["ready_seconds"] / 60
+        waited += PREPARING + (canary if name.endswith("production") else 0)
+        assert waited <= limits[name] < min(waited + 10, SIGNED_IN / 60), name
+    if answers["cloud"] == "ecs":
+        action = yaml.safe_load((project / ".github/actions/cloud/action.yml").read_text())
+        given = next(s["with"] for s in action["runs"]["steps"] if "with" in s)
+        identity = (project / "deploy/terraform/identity.tf").read_text()
+        assert given["role-duration-seconds"] == SIGNED_IN
+        assert re.search(rf"max_session_duration = {SIGNED_IN}$", identity, re.MULTILINE)
 
 
 def jobs(project: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -31,7 +31,7 @@ resource "google_service_account" "runtime" {
 }
 
 resource "google_secret_manager_secret_iam_member" "runtime" {
-  for_each  = var.secrets
+  for_each  = setunion(var.secrets, var.retired_secrets)
   secret_id = google_secret_manager_secret.setting[each.key].id
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.runtime.member

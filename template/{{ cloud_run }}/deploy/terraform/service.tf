@@ -10,7 +10,7 @@ locals {
     PREDICTION_LOG = "-"
   }, var.settings)
 
-  secrets = setunion(var.secrets, var.monitoring_secrets)
+  secrets = setunion(var.secrets, var.retired_secrets, var.monitoring_secrets)
 
   services = toset(concat(var.billing_account == "" ? [] : ["billingbudgets.googleapis.com"], [
     "artifactregistry.googleapis.com",

@@ -166,7 +166,7 @@ resource "aws_ecs_task_definition" "monitoring" {
       { name = key, value = value }
     ]
     secrets = [ # its own, and of the service's those of the registry only
-      for key in local.secrets :
+      for key in setunion(var.secrets, var.monitoring_secrets) :
       { name = key, valueFrom = aws_secretsmanager_secret.setting[key].arn }
       if contains(var.monitoring_secrets, key) || startswith(key, "MLFLOW_")
     ]
@@ -324,13 +324,29 @@ resource "aws_cloudwatch_event_target" "monitoring" {
   }
 }
 
-# ECS itself goes back when this one goes off during the last step of a release.
+# ECS itself goes back when this one or the next goes off during the last step of a release.
 resource "aws_cloudwatch_metric_alarm" "errors" {
   alarm_name          = "${local.name}-errors"
   alarm_description   = "More than 5 answers a minute are 5xx, for 2 minutes."
   namespace           = "AWS/ApplicationELB"
   metric_name         = "HTTPCode_Target_5XX_Count"
   dimensions          = local.live
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 2
+  threshold           = 5
+  comparison_operator = "GreaterThanThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alerts.arn]
+}
+
+# A task that dies or hangs answers nothing: the load balancer does, by 502 or 504, and counts these alone.
+resource "aws_cloudwatch_metric_alarm" "unanswered" {
+  alarm_name          = "${local.name}-unanswered"
+  alarm_description   = "More than 5 requests a minute get no answer from a task, for 2 minutes."
+  namespace           = "AWS/ApplicationELB"
+  metric_name         = "HTTPCode_ELB_5XX_Count"
+  dimensions          = { LoadBalancer = aws_lb.this.arn_suffix } # it knows no target group
   statistic           = "Sum"
   period              = 60
   evaluation_periods  = 2

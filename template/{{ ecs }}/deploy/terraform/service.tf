@@ -6,7 +6,7 @@ locals {
   account    = data.aws_caller_identity.this.account_id
   partition  = data.aws_partition.this.partition
   registry   = coalesce(var.registry_account, local.account)
-  secrets    = setunion(var.secrets, var.monitoring_secrets)
+  secrets    = setunion(var.secrets, var.retired_secrets, var.monitoring_secrets)
   repository = "arn:${local.partition}:ecr:${var.region}:${local.registry}:repository/${var.name}"
 
   settings = merge({
@@ -149,7 +149,7 @@ resource "aws_ecs_service" "this" {
   dynamic "alarms" {
     for_each = each.value.back ? [1] : []
     content {
-      alarm_names = [aws_cloudwatch_metric_alarm.errors.alarm_name]
+      alarm_names = [for alarm in [aws_cloudwatch_metric_alarm.errors, aws_cloudwatch_metric_alarm.unanswered] : alarm.alarm_name]
       enable      = true
       rollback    = true
     }
@@ -268,6 +268,8 @@ resource "aws_lb_listener" "redirect" {
       status_code = "HTTP_301"
     }
   }
+
+  depends_on = [aws_lb_listener.public] # which leaves port 80 to it, or takes it back
 }
 
 # The candidate at 0 %: whoever sends this header asks it.

@@ -12,7 +12,6 @@ from .steps import Step, succeeds
 
 # Terraform turns on the rest; these it needs to begin.
 APIS = ("cloudresourcemanager.googleapis.com", "iam.googleapis.com", "serviceusage.googleapis.com")
-VARIABLES = ("GCP_WORKLOAD_IDENTITY_PROVIDER", "RELEASE_BUCKET", "IMAGE_REPOSITORY")
 LISTS = {
     "service": ("run", "services", "list"),
     "job": ("run", "jobs", "list"),
@@ -89,8 +88,7 @@ class Place:
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("deployer may be used from GitHub", self._deployer_is_bound, apply),
             Step("service", lambda: bool(self._named("service")), apply),
-            Step("variables of the GitHub environment",
-                 partial(has_variables, self.repository, self.environment, VARIABLES),
+            Step("variables of the GitHub environment, as applied", self._has_variables,
                  [["make", "github", env]]),
         ]  # fmt: skip
 
@@ -101,6 +99,10 @@ class Place:
             f"github_repository_id={self.repository.number}",
         ]  # fmt: skip
         terraform.run(self.environment, self.backend, given, list(words))
+
+    def _has_variables(self) -> bool:
+        wanted = terraform.variables(self.backend)
+        return has_variables(self.repository, self.environment, wanted)
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""

@@ -8,7 +8,7 @@ from typing import Any
 from .command import attempt, failure, run, run_json
 from .interface import CloudError, Endpoint, Observation
 from .manifest import Manifest
-from .variables import variable
+from .variables import of_environment, variable
 
 TAG = "candidate"
 LABEL = "release"
@@ -93,9 +93,11 @@ class CloudRun:
         if self.traffic() != {revision: 100}:
             raise CloudError(f"{revision} was given all traffic, but it is {self.traffic()}")
 
-    def withdraw(self, revision: str, stable: str | None) -> None:
+    def withdraw(self, revision: str | None, stable: str | None) -> None:
         """Send everything to `stable` and take the candidate's address away."""
-        self._traffic(f"--to-revisions={stable or revision}=100", f"--remove-tags={TAG}")
+        serves = stable or revision
+        split = [f"--to-revisions={serves}=100"] if serves else []
+        self._traffic(*split, f"--remove-tags={TAG}")
 
     def observe(self, revision: str, since: datetime) -> Observation:
         """Count the revision's entries in the request log."""
@@ -197,7 +199,7 @@ def open_cloud(environment: str) -> CloudRun:
         environment,
         project=variable("GCP_PROJECT"),
         region=variable("GCP_REGION"),
-        service=variable("CLOUD_RUN_SERVICE"),
+        service=of_environment("CLOUD_RUN_SERVICE", environment),
         bucket=variable("RELEASE_BUCKET"),
         caller=variable("GCP_SERVICE_ACCOUNT", "") if os.environ.get("GITHUB_ACTIONS") else "",
     )

@@ -53,6 +53,9 @@ def _plan(place: Place, chosen: argparse.Namespace) -> int:
 def _apply(place: Place, _chosen: argparse.Namespace) -> int:
     """Let Terraform change what is different, after it has asked."""
     place.terraform("apply")
+    wanted = terraform.outputs().get("variables", {})
+    if not github.has_variables(place.repository, place.environment, wanted):
+        print(f"\nGitHub has not these variables. Next: make github ENV={place.environment}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """GitHub's side, by `gh`: environments that hold approvals and variables."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..release.command import attempt, run_json
@@ -74,8 +74,7 @@ def reviewed(here: Repository, name: str) -> bool:
 
 def variables(here: Repository, environment: str, wanted: Mapping[str, str]) -> list[Step]:
     """Return the steps that give an environment its variables."""
-    words = ["gh", "variable", "list", f"--env={environment}", f"--repo={here.name}"]
-    found = run_json([*words, "--json=name,value"]) or []
+    found = run_json(_list(here, environment)) or []
     known = {each["name"]: each["value"] for each in found}
     return [_variable(here, environment, (name, wanted[name]), known) for name in wanted]
 
@@ -89,8 +88,14 @@ def _variable(
     return Step(what, lambda: known.get(name) == value, [[*words, f"--body={value}"]])
 
 
-def has_variables(here: Repository, environment: str, wanted: Collection[str]) -> bool:
-    """Return whether an environment has all of these variables."""
-    words = ["gh", "variable", "list", f"--env={environment}"]
-    done = attempt([*words, f"--repo={here.name}", "--json=name", "--jq=.[].name"])
-    return set(wanted) <= set(done.stdout.split())
+def has_variables(here: Repository, environment: str, wanted: Mapping[str, str]) -> bool:
+    """Return whether there are variables to want, and an environment has them with their values."""
+    done = attempt(_list(here, environment))
+    found = json.loads(done.stdout) if done.returncode == 0 else []
+    known = {each["name"]: each["value"] for each in found}
+    return bool(wanted) and wanted.items() <= known.items()
+
+
+def _list(here: Repository, environment: str) -> list[str]:
+    where = [f"--env={environment}", f"--repo={here.name}"]
+    return ["gh", "variable", "list", *where, "--json=name,value"]

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import ProjectError
 from ..release.command import run_json
 from ..settings import ROOT
+from .steps import succeeds
 
 FOLDER = ROOT / "deploy" / "terraform"
 
@@ -71,8 +72,19 @@ def initialise(folder: Path, backend: Sequence[str]) -> None:
     TerraformFailedError
         It failed.
     """
+    _call(folder, *_init(backend))
+
+
+def _init(backend: Sequence[str]) -> list[str]:
     configured = (f"-backend-config={each}" for each in backend)
-    _call(folder, "init", "-reconfigure", "-input=false", *configured)
+    return ["init", "-reconfigure", "-input=false", *configured]
+
+
+def variables(backend: Sequence[str]) -> dict[str, str]:
+    """Return an environment's variables, as applied; none where nothing was."""
+    if not succeeds("terraform", f"-chdir={FOLDER}", *_init(backend)):
+        return {}
+    return outputs().get("variables", {})
 
 
 def outputs() -> dict[str, dict[str, str]]:

@@ -101,11 +101,12 @@ class Cloud(Protocol):
         circuit breaker or an alarm makes it.
         """
 
-    def withdraw(self, revision: str, stable: str | None) -> None:
+    def withdraw(self, revision: str | None, stable: str | None) -> None:
         """Give `stable` all traffic, and stop a staged revision from answering at `candidate`.
 
-        Also undoes a promotion that did not complete. With no `stable` there is nothing to go back
-        to: the revision is only stopped.
+        Also undoes a promotion that did not complete, and a staging that did not: that one's
+        revision has no name yet. With no `stable` there is nothing to go back to: the revision is
+        only stopped.
         """
 
     def observe(self, revision: str, since: datetime) -> Observation:

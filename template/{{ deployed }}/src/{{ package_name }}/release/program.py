@@ -49,11 +49,13 @@ class Program:
         with journal.held(self.cloud, manifest.release) as lock:
             self._refuse_what_was_left(manifest.release)
             self._remember(lock)
-            revision = self._stage(manifest)
-            if revision == lock.before:
-                self.report(f"{revision} serves already")
-                return revision
+            revision = None
             try:
+                self._say("stage", manifest.image)
+                revision = self.cloud.stage(manifest)
+                if revision == lock.before:
+                    self.report(f"{revision} serves already")
+                    return revision
                 self._advance(manifest, revision, lock.before)
             except BaseException as error:
                 self._go_back(manifest.release, revision, lock.before, error)
@@ -74,14 +76,6 @@ class Program:
                     f"{release} was rolled back from at {event.at}: {event.note or 'no reason'}; "
                     "build a new release"
                 )
-
-    def _stage(self, manifest: Manifest) -> str:
-        self._say("stage", manifest.image)
-        try:
-            return self.cloud.stage(manifest)
-        except CloudError as error:
-            journal.record(self.cloud, journal.REJECTED, manifest.release, "", str(error))
-            raise RejectedError(f"{manifest.release} did not start: {error}") from None
 
     def _advance(self, manifest: Manifest, revision: str, before: str | None) -> None:
         journal.record(self.cloud, journal.STAGED, manifest.release, revision, manifest.image)
@@ -114,23 +108,22 @@ class Program:
                 )
 
     def _go_back(
-        self, release: str, revision: str, before: str | None, error: BaseException
+        self, release: str, revision: str | None, before: str | None, error: BaseException
     ) -> None:
-        """Put traffic back; turn what a candidate did wrong into RejectedError."""
+        """Put traffic back, stop the candidate; turn what it did wrong into RejectedError."""
         why = str(error) or type(error).__name__
         self._say("back", f"to {before or 'nothing'}, because {why}")
         try:
             self.cloud.withdraw(revision, before)
-            journal.record(self.cloud, journal.REJECTED, release, revision, why)
+            journal.record(self.cloud, journal.REJECTED, release, revision or "", why)
         except ProjectError as failed:
             raise StrandedError(
                 f"{why}; and traffic could not be put back to {before}: {failed}. "
                 f"Run `make unlock ENV={self.cloud.environment}`"
             ) from error
         if isinstance(error, smoke.SmokeError | CloudError):
-            raise RejectedError(
-                f"{revision} failed: {why}. {before or 'nothing'} serves"
-            ) from error
+            what = f"{revision} failed" if revision else f"{release} did not start"
+            raise RejectedError(f"{what}: {why}. {before or 'nothing'} serves") from error
 
     def rollback(self, reason: str, to: str | None = None) -> str:
         """Give all traffic back to an earlier release and never offer the one left again.

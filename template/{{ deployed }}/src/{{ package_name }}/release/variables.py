@@ -27,3 +27,20 @@ def variable(name: str, default: str | None = None) -> str:
             "docs/runbook.md from there to a shell; `make doctor ENV=…` says what else is missing"
         )
     return str(value)
+
+
+def of_environment(name: str, environment: str) -> str:
+    """Return a variable's value, which ends with the environment that it belongs to.
+
+    Raises
+    ------
+    ConfigError
+        It is not set, or the variables are another environment's.
+    """
+    value = variable(name)
+    if not value.endswith(f"-{environment}"):
+        raise ConfigError(
+            f"{name} is {value}, so these variables are not those of {environment}: take them by "
+            "the line in docs/runbook.md"
+        )
+    return value

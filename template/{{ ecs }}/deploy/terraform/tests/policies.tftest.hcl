@@ -37,6 +37,11 @@ run "a_failed_deployment_goes_back" {
   }
 
   assert {
+    condition     = contains(aws_ecs_service.this["live"].alarms[0].alarm_names, aws_cloudwatch_metric_alarm.unanswered.alarm_name)
+    error_message = "Tasks that do not answer must put the last good release back, as those that answer errors."
+  }
+
+  assert {
     condition     = aws_ecs_service.this["live"].deployment_minimum_healthy_percent == 100
     error_message = "No task may stop before its successor is healthy."
   }

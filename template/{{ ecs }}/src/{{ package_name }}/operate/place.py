@@ -12,7 +12,6 @@ from .steps import Step, succeeds
 
 ISSUER = "token.actions.githubusercontent.com"
 NO_CONSTRAINT = "us-east-1"  # the region that refuses to be named when a bucket is made
-VARIABLES = ("AWS_ROLE_ARN", "ECS_CLUSTER", "ECS_LISTENER", "IMAGE_REPOSITORY", "RELEASE_BUCKET")
 # What is billed, or would be in the way of a next apply: the command, and where the names are.
 LISTS = {
     "bucket": ("s3api list-buckets", "Buckets[].Name"),
@@ -98,8 +97,7 @@ class Place:
               for name in ("plan", self.environment)),
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("both services", self._has_services, apply),
-            Step("variables of the GitHub environment",
-                 partial(has_variables, self.repository, self.environment, VARIABLES),
+            Step("variables of the GitHub environment, as applied", self._has_variables,
                  [["make", "github", env]]),
         ]  # fmt: skip
 
@@ -113,6 +111,10 @@ class Place:
             f"github_repository_id={here.number}", f"state_bucket={self.state}",
         ]  # fmt: skip
         terraform.run(self.environment, self.backend, given, list(words))
+
+    def _has_variables(self) -> bool:
+        wanted = terraform.variables(self.backend)
+        return has_variables(self.repository, self.environment, wanted)
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""

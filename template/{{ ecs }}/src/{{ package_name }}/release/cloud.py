@@ -14,11 +14,13 @@ from typing import Any
 from .command import attempt, failure, run, run_json
 from .interface import CloudError, Endpoint, Observation
 from .manifest import Manifest
-from .variables import variable
+from .variables import of_environment, variable
 
 LIVE, CANDIDATE = "live", "candidate"
 HEADERS = {"X-Release": CANDIDATE}  # what the listener's rule sends to the candidate
 ALL = 100
+# All requests, then those that fail: by an answer, or because no task takes the connection.
+COUNTED = ("RequestCount", "HTTPCode_Target_5XX_Count", "TargetConnectionErrorCount")
 PAUSE_SECONDS = 10.0
 DEPLOYMENT_SECONDS = 1200.0
 # What describes a registered task definition, and is no part of one to register.
@@ -75,8 +77,7 @@ class Ecs:
         if self.traffic() == {revision: ALL}:
             return revision  # a killed run came this far
         tasks = max(1, self._services()[LIVE]["desiredCount"])
-        self._update(CANDIDATE, f"--task-definition={revision}", f"--desired-count={tasks}")
-        self._settle(CANDIDATE, revision)
+        self._start(CANDIDATE, revision, f"--desired-count={tasks}")
         return revision
 
     def candidate(self, revision: str) -> Endpoint:
@@ -105,27 +106,28 @@ class Ecs:
 
     def promote(self, revision: str) -> None:
         """Roll the live service over, then send it everything and stop the candidate."""
-        self._roll(revision)
+        self._start(LIVE, revision)
         self._split(self._services(), 0)
         self._update(CANDIDATE, "--desired-count=0")
 
-    def withdraw(self, revision: str, stable: str | None) -> None:
+    def withdraw(self, revision: str | None, stable: str | None) -> None:
         """Send everything to the live service, on `stable`, and stop the candidate."""
         del revision  # only one candidate exists
         self._split(self._services(), 0)
         self._update(CANDIDATE, "--desired-count=0")
         if stable is not None and self._services()[LIVE]["taskDefinition"] != stable:
-            self._roll(stable)
+            self._start(LIVE, stable)
 
     def observe(self, revision: str, since: datetime) -> Observation:
-        """Add up the load balancer's minutes; the last one or two are not there yet."""
+        """Add up the load balancer's minutes; the last one or two are not there yet.
+
+        A candidate that takes a request and does not answer it is not counted: what the load
+        balancer answers then is a count of both services.
+        """
         del revision  # only one candidate exists
         group = _target_group(self._services()[CANDIDATE])
-        requests, errors = (
-            self._sum(metric, group, since)
-            for metric in ("RequestCount", "HTTPCode_Target_5XX_Count")
-        )
-        return Observation(requests, errors)
+        requests, *errors = (self._sum(metric, group, since) for metric in COUNTED)
+        return Observation(requests, sum(errors))
 
     def create(self, name: str, text: str) -> bool:
         """Write on the condition that there is no such object."""
@@ -185,16 +187,22 @@ class Ecs:
         self.write(f"revisions/{manifest.release}", revision)
         return revision
 
-    def _roll(self, revision: str) -> None:
-        self._update(LIVE, f"--task-definition={revision}")
-        self._settle(LIVE, revision)
+    def _start(self, name: str, revision: str, *options: str) -> None:
+        """Deploy a revision, anew if the deployment before failed or was stopped.
+
+        Of the same revision ECS would make no other deployment, and that one's state is old.
+        """
+        service = self._services()[name]
+        ended = not service["desiredCount"] or _newest(service)["rolloutState"] == "FAILED"
+        anew = ["--force-new-deployment"] if ended else []
+        self._update(name, f"--task-definition={revision}", *options, *anew)
+        self._settle(name, revision)
 
     def _settle(self, name: str, revision: str) -> None:
         """Wait until a service runs the revision, or ECS has decided otherwise."""
         deadline = time.monotonic() + DEPLOYMENT_SECONDS
         while time.monotonic() < deadline:
-            service = self._services()[name]
-            newest = next(each for each in service["deployments"] if each["status"] == "PRIMARY")
+            newest = _newest(self._services()[name])
             state, why = newest["rolloutState"], newest.get("rolloutStateReason", "")
             if newest["taskDefinition"] != revision:
                 raise CloudError(f"ECS went back to {newest['taskDefinition']}: {why}")
@@ -265,6 +273,13 @@ def _says(text: str, *words: str) -> bool:
     return any(word in text.lower() for word in words)
 
 
+def _newest(service: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(
+        each for each in service["deployments"] if each["status"] == "PRIMARY"
+    )
+    return found
+
+
 def _target_group(service: dict[str, Any]) -> str:
     return str(service["loadBalancers"][0]["targetGroupArn"])
 
@@ -274,7 +289,7 @@ def open_cloud(environment: str) -> Ecs:
     return Ecs(
         environment,
         region=variable("AWS_REGION"),
-        cluster=variable("ECS_CLUSTER"),
+        cluster=of_environment("ECS_CLUSTER", environment),
         listener=variable("ECS_LISTENER"),
         url=variable("SERVICE_URL"),
         bucket=variable("RELEASE_BUCKET"),

@@ -12,7 +12,7 @@ from ...operate import github, place
 from ...release.interface import CloudError
 from .conftest import GITHUB, Commands, run
 
-READS = ("describe", "list", "view", "print-access-token", "get-iam-policy", "output")
+READS = ("describe", "list", "view", "print-access-token", "get-iam-policy", "init", "output")
 INIT = (
     "terraform init -reconfigure -input=false -backend-config=bucket=project-terraform-state "
     "-backend-config=prefix=example-production"
@@ -43,7 +43,6 @@ class Clouds(Commands):
             "services list --enabled": " ".join(place.APIS),
             "attributeCondition": "assertion.repository_id == '123456' && more",
             "get-iam-policy": "principalSet://…/attribute.environment/production",
-            "gh variable list": " ".join(place.VARIABLES),
             "print-access-token": "token",
             "buckets describe": "there",
         }
@@ -56,6 +55,7 @@ class Clouds(Commands):
 @pytest.fixture
 def clouds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clouds:
     fake = Clouds()
+    fake.variables = {"GCP_PROJECT": "project"}
     fake.play(monkeypatch, tmp_path)
     monkeypatch.setenv("GCP_PROJECT", "project")
     return fake
@@ -149,7 +149,20 @@ def test_apply_uses_the_environments_own_state(clouds: Clouds) -> None:
     ]
 
 
+def test_variable_that_is_another_since_an_apply_is_found(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("apply") == 0
+    assert "make github" not in capsys.readouterr().out
+    clouds.variables = {"GCP_PROJECT": "of before"}
+    assert run("doctor") == 1
+    assert "make github ENV=production" in capsys.readouterr().out
+    assert run("apply") == 0
+    assert "make github ENV=production" in capsys.readouterr().out
+
+
 def test_outputs_become_variables_of_github(clouds: Clouds) -> None:
+    clouds.variables = {}
     assert run("github") == 0
     assert clouds.made == [
         INIT,

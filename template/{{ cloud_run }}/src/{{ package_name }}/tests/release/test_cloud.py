@@ -164,6 +164,7 @@ def test_a_person_asks_the_service_as_oneself(
 ) -> None:
     for name in ("GCP_PROJECT", "GCP_REGION", "CLOUD_RUN_SERVICE", "RELEASE_BUCKET"):
         monkeypatch.setenv(name, name.lower())
+    monkeypatch.setenv("CLOUD_RUN_SERVICE", "app-production")
     monkeypatch.setenv("GCP_SERVICE_ACCOUNT", "cd@project")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert open_cloud("production").caller == "cd@project"
@@ -178,6 +179,19 @@ def test_failed_smoke_leaves_traffic_and_no_address(gcloud: Gcloud, run: Program
         run.release(release(1))
     assert gcloud.traffic == [{"revisionName": PLACEHOLDER, "percent": 100}]
     assert happened(gcloud) == ["staged", "rejected"]
+
+
+def test_failed_start_leaves_traffic_and_no_address(gcloud: Gcloud, run: Program) -> None:
+    def fail() -> None:
+        raise CloudError("the revision is not ready")
+
+    gcloud.spoil = {"update-tags": fail}
+    with pytest.raises(RejectedError, match=f"did not start: .* {PLACEHOLDER} serves"):
+        run.release(release(1))
+    assert gcloud.traffic == [{"revisionName": PLACEHOLDER, "percent": 100}]
+    back = f"--to-revisions={PLACEHOLDER}=100 --remove-tags=candidate"
+    assert any(back in line for line in gcloud.lines)
+    assert happened(gcloud) == ["rejected"]
 
 
 def test_errors_of_the_canary_are_counted_in_the_request_log(gcloud: Gcloud, run: Program) -> None:
@@ -266,4 +280,7 @@ def test_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_cloud("staging")
     for name in ("GCP_PROJECT", "GCP_REGION", "CLOUD_RUN_SERVICE", "RELEASE_BUCKET"):
         monkeypatch.setenv(name, name.lower())
+    monkeypatch.setenv("CLOUD_RUN_SERVICE", "app-staging")
     assert open_cloud("staging").bucket == "release_bucket"
+    with pytest.raises(ConfigError, match="CLOUD_RUN_SERVICE is app-staging"):
+        open_cloud("production")

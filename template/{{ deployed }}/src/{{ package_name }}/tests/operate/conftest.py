@@ -1,5 +1,6 @@
 """What plays the commands of a cloud, of GitHub and of Terraform."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -18,7 +19,6 @@ GITHUB: dict[str, Any] = {
     "repos/acme/example/environments": {"protection_rules": RULES},
     "gh api repos/acme/example --jq .id": 123456,
     "gh api user": 7,
-    "--json=name,value": [],
 }
 
 
@@ -31,6 +31,7 @@ class Commands:
         self.left: dict[str, list[Any]] = {}
         self.failing: set[str] = set()
         self.refusing: dict[str, str] = {}  # parts of commands, and what is said then
+        self.variables: dict[str, str] = {}  # of GitHub's environment
 
     def __call__(self, words: Sequence[str], text: str | None = None) -> "CompletedProcess[str]":
         line = " ".join(words)
@@ -44,6 +45,9 @@ class Commands:
             return CompletedProcess(list(words), 0, "", "")
         if any(part in line for part in self.missing):
             return CompletedProcess(list(words), 1, "[]", "NOT_FOUND")
+        if "--json=name,value" in line:
+            known = [{"name": name, "value": value} for name, value in self.variables.items()]
+            return CompletedProcess(list(words), 0, json.dumps(known), "")
         return CompletedProcess(list(words), 0, self.answer(line), "")
 
     def reads(self, words: Sequence[str]) -> bool:

@@ -77,7 +77,7 @@ class MemoryCloud:
         self.call("promote", revision)
         self.weights = {revision: 100}
 
-    def withdraw(self, revision: str, stable: str | None) -> None:
+    def withdraw(self, revision: str | None, stable: str | None) -> None:
         self.call("withdraw", revision, stable)
         self.weights = {stable: 100} if stable else {}
 

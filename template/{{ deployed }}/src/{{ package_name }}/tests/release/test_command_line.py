@@ -110,3 +110,10 @@ def test_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv(variables.ALL, "{")
     with pytest.raises(ConfigError, match="not JSON"):
         variables.variable("ONE")
+
+
+def test_variables_of_another_environment_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE", "app-staging")
+    assert variables.of_environment("SERVICE", "staging") == "app-staging"
+    with pytest.raises(ConfigError, match=r"SERVICE is app-staging, so .* of production"):
+        variables.of_environment("SERVICE", "production")

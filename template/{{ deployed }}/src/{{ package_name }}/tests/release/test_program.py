@@ -67,6 +67,26 @@ def test_failed_smoke_at_0_percent_moves_no_traffic(cloud: MemoryCloud, program:
     assert cloud.what_happened() == ["staged", "rejected"]
 
 
+def test_release_that_does_not_start_is_stopped(cloud: MemoryCloud, program: Program) -> None:
+    cloud.spoil["stage"] = fail
+    with pytest.raises(RejectedError, match=f"did not start: .*breaker. {PLACEHOLDER} serves"):
+        program.release(release(1))
+    assert moves(cloud) == [f"stage {release(1).release}", f"withdraw None {PLACEHOLDER}"]
+    assert cloud.what_happened() == ["rejected"]
+    assert journal.holder(cloud) is None
+
+
+def test_release_cancelled_while_it_starts_is_stopped(cloud: MemoryCloud, program: Program) -> None:
+    def cancel() -> None:
+        raise SystemExit(TERMINATED)
+
+    cloud.spoil["stage"] = cancel
+    with pytest.raises(SystemExit):
+        program.release(release(1))
+    assert moves(cloud)[-1] == f"withdraw None {PLACEHOLDER}"
+    assert journal.holder(cloud) is None
+
+
 def test_another_model_than_the_manifests_is_refused(cloud: MemoryCloud, program: Program) -> None:
     wrong = release(1).model_copy(update={"model": release(2).model})
     cloud.spoil["write"] = lambda: cloud.manifests.update({release(1).release: wrong})
@@ -154,6 +174,20 @@ def test_release_killed_at_half_the_traffic_goes_back_to_what_served_before_it(
     cloud.weights = {release(1).release: 90, PLACEHOLDER: 10}
     cloud.broken.add(release(1).release)
     with pytest.raises(RejectedError):
+        program.release(release(1))
+    assert cloud.traffic() == {PLACEHOLDER: 100}
+
+
+def test_release_killed_at_half_the_traffic_goes_back_if_it_does_not_start_again(
+    cloud: MemoryCloud, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_RUN_ID", "7")
+    cloud.spoil["observe"] = kill(cloud)
+    with pytest.raises(Killed):
+        program.release(release(1))
+    restarted(cloud)
+    cloud.spoil["stage"] = fail
+    with pytest.raises(RejectedError, match="did not start"):
         program.release(release(1))
     assert cloud.traffic() == {PLACEHOLDER: 100}
 

@@ -11,7 +11,7 @@ from ...operate import github, place
 from ...release.interface import CloudError
 from .conftest import GITHUB, Commands, run
 
-READS = ("describe", "get-", "head-", "list", "view", "output")
+READS = ("describe", "get-", "head-", "init", "list", "view", "output")
 STATE = "example-terraform-state-111"
 INIT = (
     f"terraform init -reconfigure -input=false -backend-config=bucket={STATE} "
@@ -41,8 +41,6 @@ class Aws(Commands):
         }
         if "get-caller-identity" in line:
             return "111\n"
-        if "gh variable list" in line and "--jq" in line:
-            return " ".join(place.VARIABLES)
         for start, answer in answers.items():
             if start in line:
                 return json.dumps(answer)
@@ -52,6 +50,7 @@ class Aws(Commands):
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
     fake = Aws()
+    fake.variables = {"ECS_CLUSTER": "example-production"}
     fake.play(monkeypatch, tmp_path)
     return fake
 
@@ -159,7 +158,20 @@ def test_apply_uses_the_environments_own_state_and_the_numbers(aws: Aws) -> None
     ]
 
 
+def test_variable_that_is_another_since_an_apply_is_found(
+    aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("apply") == 0
+    assert "make github" not in capsys.readouterr().out
+    aws.variables = {"ECS_CLUSTER": "of before"}
+    assert run("doctor") == 1
+    assert "make github ENV=production" in capsys.readouterr().out
+    assert run("apply") == 0
+    assert "make github ENV=production" in capsys.readouterr().out
+
+
 def test_outputs_become_variables_of_github(aws: Aws) -> None:
+    aws.variables = {}
     assert run("github") == 0
     where = "--repo=acme/example"
     assert aws.made == [
