@@ -24,7 +24,7 @@ class Labels:
 
     def of(self, batch: Batch) -> NDArray[np.float64]:
         """Return each row's target, NaN where its label has not arrived."""
-        return self.targets.reindex(batch.keys).to_numpy(np.float64)
+        return np.asarray(self.targets.reindex(batch.keys), np.float64)
 
 
 def load(place: str) -> Labels:

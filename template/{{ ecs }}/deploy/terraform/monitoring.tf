@@ -341,19 +341,37 @@ resource "aws_cloudwatch_metric_alarm" "errors" {
 }
 
 # A task that dies or hangs answers nothing: the load balancer does, by 502 or 504, and counts these alone.
+# Its 503 is for want of tasks, and between releases anybody gets it who asks for the candidate.
 resource "aws_cloudwatch_metric_alarm" "unanswered" {
   alarm_name          = "${local.name}-unanswered"
   alarm_description   = "More than 5 requests a minute get no answer from a task, for 2 minutes."
-  namespace           = "AWS/ApplicationELB"
-  metric_name         = "HTTPCode_ELB_5XX_Count"
-  dimensions          = { LoadBalancer = aws_lb.this.arn_suffix } # it knows no target group
-  statistic           = "Sum"
-  period              = 60
   evaluation_periods  = 2
   threshold           = 5
   comparison_operator = "GreaterThanThreshold"
   treat_missing_data  = "notBreaching"
   alarm_actions       = [aws_sns_topic.alerts.arn]
+
+  metric_query {
+    id          = "unanswered"
+    label       = "502 and 504"
+    expression  = "FILL(status502, 0) + FILL(status504, 0)"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = ["502", "504"]
+    content {
+      id = "status${metric_query.value}"
+
+      metric {
+        namespace   = "AWS/ApplicationELB"
+        metric_name = "HTTPCode_ELB_${metric_query.value}_Count"
+        dimensions  = { LoadBalancer = aws_lb.this.arn_suffix } # it knows no target group
+        stat        = "Sum"
+        period      = 60
+      }
+    }
+  }
 }
 
 resource "aws_cloudwatch_metric_alarm" "latency" {
