@@ -592,9 +592,9 @@ def releases(promoted: Executed, service: Service, tmp_path: Path) -> Iterator[R
 
 
 def test_real_gcloud_does_what_a_release_asks_of_it(releases: Releases) -> None:
-    google, old = releases.google, {"app-00001-abc": 100}
-    first = {"app-00002-abc": 100}
-    canary = {"app-00002-abc": 10, "app-00001-abc": 90}
+    google, old = releases.google, {"app-production-00001-abc": 100}
+    first = {"app-production-00002-abc": 100}
+    canary = {"app-production-00002-abc": 10, "app-production-00001-abc": 90}
 
     code, said = releases.release(1)
     assert (code, google.splits) == (0, [old, canary, first]), said
@@ -614,8 +614,8 @@ def test_real_gcloud_does_what_a_release_asks_of_it(releases: Releases) -> None:
     changed = [{"name": "MAX_WAITING", "value": "64"}]  # as an apply does
     google.services["app-production"]["spec"]["template"]["spec"]["containers"][0]["env"] = changed
     code, said = releases.release(4)
-    assert (code, google.splits[-1]) == (0, {"app-00005-abc": 100}), said
-    assert google.revisions["app-00005-abc"]["spec"]["containers"][0]["env"] == changed
+    assert (code, google.splits[-1]) == (0, {"app-production-00005-abc": 100}), said
+    assert google.revisions["app-production-00005-abc"]["spec"]["containers"][0]["env"] == changed
     assert releases.run("rollback", "--reason", "wrong")[0] == 0
     assert google.splits[-1] == first
     assert releases.happened() == [
@@ -631,7 +631,7 @@ def test_real_gcloud_writes_a_lock_once(releases: Releases) -> None:
     held = {"owner": "CI run 7", "release": "r", "since": "2026-01-01 00:00:00Z", "before": None}
     releases.google.objects["production/lock.json"] = json.dumps(held).encode()
     code, said = releases.release(1)
-    assert (code, releases.google.splits) == (4, [{"app-00001-abc": 100}])
+    assert (code, releases.google.splits) == (4, [{"app-production-00001-abc": 100}])
     assert "CI run 7" in said
     assert releases.run("unlock")[0] == 0
     assert "production/lock.json" not in releases.google.objects
