@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 from importlib import import_module
 
-from .errors import RegistryError
+from .errors import RegistryError, first_line
 
 LOGIN = "docs/databricks.md says how to sign in, and `make doctor` what is missing"
 TAG_JOINT = "_"  # between the words of a tag's name: Unity Catalog takes no dot
@@ -42,8 +42,8 @@ def prepare(uri: str, retries: int) -> None:
         given = {"profile": profile} if profile else {}
         import_module("databricks.sdk.config").Config(**given).authenticate()
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        said = f"signing in to {host or uri} failed: {reason.rstrip('.')}. {LOGIN}"
+        reason = first_line(error).rstrip(".")
+        said = f"signing in to {host or uri} failed: {reason}. {LOGIN}"
         raise RegistryError(said) from None
 
 

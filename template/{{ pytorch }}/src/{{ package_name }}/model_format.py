@@ -14,7 +14,7 @@ from mlflow.models.model import ModelInfo
 from pydantic import BaseModel, ValidationError
 
 from .contract import CATEGORIES, NUMBERS
-from .errors import RegistryError
+from .errors import RegistryError, first_line
 from .frames import signature
 from .model import Encoder, Model, ModelConfig, ready
 
@@ -59,7 +59,7 @@ def load(folder: Path) -> Model:
         model.load_state_dict(torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True))
     except Exception as error:
         # Whatever a damaged or planted file makes the reader raise, it is the file's fault.
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RegistryError(f"{folder / WEIGHTS} are not this model's weights: {reason}") from error
     return model
 

@@ -7,7 +7,7 @@ from typing import Any
 from ..release.command import attempt, run_json
 from ..release.variables import variable
 from . import terraform
-from .github import Repository, has_variables, repository, reviewed
+from .github import Repository, has_applied, repository, reviewed
 from .steps import Step, succeeds
 
 # Terraform turns on the rest; these it needs to begin.
@@ -88,7 +88,8 @@ class Place:
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("deployer may be used from GitHub", self._deployer_is_bound, apply),
             Step("service", lambda: bool(self._named("service")), apply),
-            Step("variables of the GitHub environment, as applied", self._has_variables,
+            Step("variables of the GitHub environment, as applied",
+                 partial(has_applied, self.repository, self.environment, self.backend),
                  [["make", "github", env]]),
         ]  # fmt: skip
 
@@ -99,10 +100,6 @@ class Place:
             f"github_repository_id={self.repository.number}",
         ]  # fmt: skip
         terraform.run(self.environment, self.backend, given, list(words))
-
-    def _has_variables(self) -> bool:
-        wanted = terraform.variables(self.backend)
-        return has_variables(self.repository, self.environment, wanted)
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""

@@ -1,10 +1,11 @@
 """GitHub's side, by `gh`: environments that hold approvals and variables."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..release.command import attempt, run_json
+from . import terraform
 from .steps import Step, succeeds
 
 PROTECTED = ("evaluation", "monitoring", "training", "staging", "production")  # for main only
@@ -94,6 +95,11 @@ def has_variables(here: Repository, environment: str, wanted: Mapping[str, str])
     found = json.loads(done.stdout) if done.returncode == 0 else []
     known = {each["name"]: each["value"] for each in found}
     return bool(wanted) and wanted.items() <= known.items()
+
+
+def has_applied(here: Repository, environment: str, backend: Sequence[str]) -> bool:
+    """Return whether an environment has the variables that were applied to its Terraform state."""
+    return has_variables(here, environment, terraform.variables(backend))
 
 
 def _list(here: Repository, environment: str) -> list[str]:

@@ -7,7 +7,7 @@ from functools import partial
 from ..release.command import attempt, run, run_json
 from ..release.variables import variable
 from . import terraform
-from .github import Repository, has_variables, repository, reviewed
+from .github import Repository, has_applied, repository, reviewed
 from .steps import Step, succeeds
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -97,7 +97,8 @@ class Place:
               for name in ("plan", self.environment)),
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("both services", self._has_services, apply),
-            Step("variables of the GitHub environment, as applied", self._has_variables,
+            Step("variables of the GitHub environment, as applied",
+                 partial(has_applied, self.repository, self.environment, self.backend),
                  [["make", "github", env]]),
         ]  # fmt: skip
 
@@ -111,10 +112,6 @@ class Place:
             f"github_repository_id={here.number}", f"state_bucket={self.state}",
         ]  # fmt: skip
         terraform.run(self.environment, self.backend, given, list(words))
-
-    def _has_variables(self) -> bool:
-        wanted = terraform.variables(self.backend)
-        return has_variables(self.repository, self.environment, wanted)
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""

@@ -163,33 +163,34 @@ def test_killed_release_is_taken_up_by_the_next_attempt_of_its_run(
     assert journal.holder(cloud) is None
 
 
-def test_release_killed_at_half_the_traffic_goes_back_to_what_served_before_it(
-    cloud: MemoryCloud, program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def killed(cloud: MemoryCloud, program: Program, monkeypatch: pytest.MonkeyPatch) -> MemoryCloud:
+    """The cloud after a release was killed in its canary, as its run's next attempt finds it."""
     monkeypatch.setenv("GITHUB_RUN_ID", "7")
     cloud.spoil["observe"] = kill(cloud)
     with pytest.raises(Killed):
         program.release(release(1))
     restarted(cloud)
-    cloud.weights = {release(1).release: 90, PLACEHOLDER: 10}
-    cloud.broken.add(release(1).release)
+    return cloud
+
+
+def test_release_killed_at_half_the_traffic_goes_back_to_what_served_before_it(
+    killed: MemoryCloud, program: Program
+) -> None:
+    killed.weights = {release(1).release: 90, PLACEHOLDER: 10}
+    killed.broken.add(release(1).release)
     with pytest.raises(RejectedError):
         program.release(release(1))
-    assert cloud.traffic() == {PLACEHOLDER: 100}
+    assert killed.traffic() == {PLACEHOLDER: 100}
 
 
 def test_release_killed_at_half_the_traffic_goes_back_if_it_does_not_start_again(
-    cloud: MemoryCloud, program: Program, monkeypatch: pytest.MonkeyPatch
+    killed: MemoryCloud, program: Program
 ) -> None:
-    monkeypatch.setenv("GITHUB_RUN_ID", "7")
-    cloud.spoil["observe"] = kill(cloud)
-    with pytest.raises(Killed):
-        program.release(release(1))
-    restarted(cloud)
-    cloud.spoil["stage"] = fail
+    killed.spoil["stage"] = fail
     with pytest.raises(RejectedError, match="did not start"):
         program.release(release(1))
-    assert cloud.traffic() == {PLACEHOLDER: 100}
+    assert killed.traffic() == {PLACEHOLDER: 100}
 
 
 def test_second_release_at_the_same_time_is_refused(
