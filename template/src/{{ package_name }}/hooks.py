@@ -1,6 +1,7 @@
 """What happens besides: the pipeline and promotion call these, to tell people or to copy files.
 
-An error here fails the command that called, after it has done its work.
+An error here fails the command that called, after it has done its work. Print as you like: what
+`after_move` prints goes to standard error, so that `--json` stays JSON.
 """
 
 from pathlib import Path

@@ -88,7 +88,7 @@ def events(client: MlflowClient, experiment: str) -> list[Event]:
         page = client.search_runs(
             [experiment], order_by=["attributes.start_time DESC"], max_results=500, page_token=token
         )
-        found += [_event(run) for run in page]
+        found += [_event(run) for run in page if "outcome" in run.data.tags]  # not others'
         token = page.token
         if not token:
             return found

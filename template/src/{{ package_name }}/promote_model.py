@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
@@ -24,8 +26,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("--json", action="store_true", help="print JSON")
         _add_options(name, command)
     chosen = parser.parse_args(arguments)
-    if chosen.command == "promote" and not chosen.to and (chosen.json or chosen.expect):
-        parser.error("--json and --expect are about one stage: add --to")
+    both = chosen.command == "promote" and not chosen.to
+    if both and (chosen.json or chosen.expect or chosen.dry_run):
+        parser.error("--json, --expect and --dry-run are about one stage: add --to")
     return chosen
 
 
@@ -79,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             SHOW[chosen.command](result, terminal())
         if result.get("moved"):
-            hooks.after_move(result["stage"], result["version"])
+            with redirect_stdout(sys.stderr):  # the output is the result's, for jq to read
+                hooks.after_move(result["stage"], result["version"])
     return GateError.exit_code if result.get("passed") is False else 0
 
 

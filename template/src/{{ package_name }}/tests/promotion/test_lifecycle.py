@@ -275,15 +275,17 @@ def test_each_move_is_followed_by_the_hook(
 ) -> None:
     number = world.register()
     followed: list[tuple[str, str]] = []
-    world.patch.setattr(hooks, "after_move", lambda *given: followed.append(given))
+    world.patch.setattr(hooks, "after_move", lambda *given: print(followed.append(given)))
     world.patch.setattr(promote_model, "open_store", lambda _settings: world.store)
     promote_model.main(["promote", "--to", "staging", "--dry-run"])
     assert followed == []
     promote_model.main(["promote"])
     assert followed == [("staging", number), ("production", number)]
-    assert capsys.readouterr().out.count(f"version {number}, was none") == 2
-    with pytest.raises(SystemExit, match="2"):
-        promote_model.parse(["promote", "--expect", "none"])
+    printed = capsys.readouterr()
+    assert printed.out.count(f"version {number}, was none") == printed.err.count("None\n") == 2
+    for option in (["--expect", "none"], ["--dry-run"], ["--json"]):
+        with pytest.raises(SystemExit, match="2"):
+            promote_model.parse(["promote", *option])
 
 
 def test_dry_runs_change_nothing(world: World) -> None:
@@ -298,6 +300,7 @@ def test_dry_runs_change_nothing(world: World) -> None:
 
 def test_the_journal_says_who_was_in_production_when(world: World) -> None:
     first, second = _two_in_production(world)
+    world.store.client.create_run(world.store.experiment, run_name="somebody else's")
     events = world.store.history()
     moved = [event for event in events if event.stage == "production"]
     assert [event.after for event in moved] == [second, first]
