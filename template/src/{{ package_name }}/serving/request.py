@@ -32,6 +32,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 MOST_PROBLEMS = 20
 LONGEST_NAME = 80
 INTEGERS = {column.name for column in FEATURES if column.kind == "integer"}
+EXACT = 2**53  # models compute with float64, which has no integers between some of those beyond
 
 
 class Instance(Features):
@@ -40,9 +41,14 @@ class Instance(Features):
     @field_validator("*", mode="before")
     @classmethod
     def _whole(cls, value: object, about: ValidationInfo) -> object:
-        if isinstance(value, float) and value.is_integer() and about.field_name in INTEGERS:
-            return int(value)
+        if about.field_name in INTEGERS and isinstance(value, int | float):
+            if abs(value) > EXACT:
+                raise ValueError("Input should be at most 2**53 from zero")
+            return int(value) if isinstance(value, float) and value.is_integer() else value
         return value
+
+
+OPEN = any(None in (c.at_least, c.at_most) for c in FEATURES if c.name in INTEGERS)
 
 
 def request_model(instance: Any, max_instances: int) -> type[BaseModel]:
@@ -60,13 +66,16 @@ class Parser:
     """Turns what clients send into instances.
 
     The schema's own class is tried first, because it runs in native code alone; what it refuses is
-    looked at again by `Instance`, which accepts whole numbers in either notation.
+    looked at again by `Instance`, which accepts whole numbers in either notation. Where integers
+    have no bounds, only that looks for those that are too large.
     """
 
     def __init__(self, max_instances: int) -> None:
         self.model = request_model(Instance, max_instances)
         self._patient: TypeAdapter[Any] = TypeAdapter(self.model)
-        self._quick: TypeAdapter[Any] = TypeAdapter(request_model(Features, max_instances))
+        self._quick: TypeAdapter[Any] = TypeAdapter(
+            request_model(Instance if OPEN else Features, max_instances)
+        )
 
     def body(self, body: bytes) -> list[dict[str, Any]]:
         """Return the instances in the body of a request.

@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from .. import model_format
 from ..bundle import TOLERANCE, differ
@@ -20,6 +20,7 @@ from ..frames import model_frame, to_instances
 from ..model import predict
 from ..serving import extra, v2
 from ..serving.guard import Room
+from ..serving.request import INTEGERS, Instance
 from ..settings import PACKAGE, Settings
 from .conftest import Project, client_of
 
@@ -154,6 +155,12 @@ def test_a_number_too_large_for_any_machine_is_refused(service: TestClient) -> N
                 f'"{name}": 0'.encode(), f'"{name}": 1'.encode() + b"0" * digits
             )
             assert service.post("/predict", content=body).status_code in {400, 422}
+
+
+def test_integers_that_a_model_cannot_tell_apart_are_refused() -> None:
+    for name in INTEGERS:
+        with pytest.raises(ValidationError, match=r"2\*\*53"):
+            Instance.model_validate({**example(), name: 2**53 + 1})
 
 
 REPEATED = one().replace(b"[{", b'[{"%s": null, ' % FEATURE_NAMES[-1].encode())
