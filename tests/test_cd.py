@@ -120,7 +120,15 @@ def made(
 
 
 def inputs(**given: str) -> dict[str, Any]:
-    return {"inputs": {"version": "", "reason": "because", "new_holdout": "", **given}}
+    return {
+        "inputs": {
+            "version": "",
+            "reason": "because",
+            "new_holdout": "",
+            "action": "promote",
+            **given,
+        }
+    }
 
 
 def test_cd_trains_judges_builds_and_releases(recorded: Recorded) -> None:
@@ -272,15 +280,52 @@ def test_author_and_approver_read_each_gate_on_the_runs_page(
     assert "| holdout | pass | sha256 feed | frozen feed |" in done.summary
 
 
+APPROVED = {"needs": {"evaluate": {"outputs": {**DECISION, "expect": "2"}, "result": "success"}}}
+SKIPPED = {
+    "needs": {
+        "evaluate": {"outputs": {**dict.fromkeys(DECISION, ""), "expect": ""}, "result": "skipped"}
+    }
+}
+
+
 @pytest.mark.parametrize("known", [SHARED, FETCHED], ids=["baked", "registry"])
 def test_stage_moves_alone_only_where_the_service_reads_the_registry(
     known: dict[str, str], recorded: Recorded
 ) -> None:
-    needs = {"needs": {"evaluate": {"outputs": {**DECISION, "expect": "2"}}}}
-    done = recorded.job("promote.yml", "promote", **inputs(), **needs, vars=known)
+    done = recorded.job("promote.yml", "promote", **inputs(), **APPROVED, vars=known)
     assert done.passed == (known is FETCHED)
     assert bool([line for line in recorded.lines() if "--to production" in line]) == done.passed
     assert ("start cd.yml instead" in done.printed) != done.passed
+
+
+@pytest.mark.parametrize("action", ["rollback", "break-lock"])
+def test_production_is_taken_back_without_new_measures(action: str, recorded: Recorded) -> None:
+    given = inputs(action=action)
+    done = recorded.job("promote.yml", "promote", **given, **SKIPPED, vars=FETCHED)
+    assert done.passed, done.printed
+    why = " --reason because" if action == "rollback" else ""
+    assert recorded.lines() == ["make install", f"uv run --no-sync promote_model {action}{why}"]
+    jobs = yaml.safe_load((recorded.workspace / ".github/workflows/promote.yml").read_text())[
+        "jobs"
+    ]
+    assert {name: runs(job, given, SKIPPED) for name, job in jobs.items()} == {
+        "evaluate": False, "promote": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("result", ["success", "failure", "skipped"])
+def test_production_moves_only_once_the_gates_let_it(result: str, recorded: Recorded) -> None:
+    jobs = yaml.safe_load((recorded.workspace / ".github/workflows/promote.yml").read_text())[
+        "jobs"
+    ]
+    needs = {"needs": {"evaluate": {"result": result}}}
+    assert runs(jobs["promote"], inputs(), needs) == (result == "success")
+
+
+def runs(job: dict[str, Any], *contexts: dict[str, Any]) -> bool:
+    """Return whether GitHub would start a job."""
+    known = {name: value for context in contexts for name, value in context.items()}
+    return bool(Job({"steps": {}, **known}, Path(), {}, Path(), {}).value(job["if"].strip("${} ")))
 
 
 @pytest.mark.parametrize("tracking", ["databricks", "sagemaker"])
