@@ -39,6 +39,7 @@ STOP_SECONDS = 30
 SERVING_BYTES = 180e6  # without the bytecode
 SERVING_PACKAGES = 28
 NOT_SERVED = {"mlflow", "mlflow_skinny", "onnx", "pandas", "pyarrow", "scikit_learn", "torch"}
+NAMES = ("vars.MLFLOW_EXPERIMENT_NAME", "vars.MODEL_NAME")
 STAGES = ("ingest", "preprocess", "train", "evaluate", "register")
 FLIGHT = {
     "carrier": "UA", "origin": "EWR", "dest": "SFO", "weekday": 5, "departure_minute": 1065,
@@ -402,7 +403,7 @@ def test_monitor_workflow_asks_for_a_look_at_broken_data(promoted: Executed) -> 
                 "vars.MLFLOW_TRACKING_URI": uri, "vars.PREDICTION_LOG": str(log),
                 "vars.MONITOR_REQUESTS": "true", "inputs.last || '7d'": "7d",
                 "secrets.MLFLOW_TRACKING_USERNAME": "", "secrets.MLFLOW_TRACKING_PASSWORD": "",
-                "vars.MODEL_NAME": "", "vars.PREDICTION_LABELS": "",
+                **dict.fromkeys(NAMES, ""), "vars.PREDICTION_LABELS": "",
                 "vars.MONITOR_DELAY_DAYS": "1", "github.token": "secret-token",
             },
         )  # fmt: skip
@@ -445,7 +446,7 @@ def test_retrain_workflow_trains_and_stages_and_leaves_production_alone(
         clone / ".github/workflows/retrain.yml", "retrain", clone, runner,
         {
             "vars.MLFLOW_TRACKING_URI": uri, "secrets.MLFLOW_TRACKING_USERNAME": "",
-            "secrets.MLFLOW_TRACKING_PASSWORD": "", "vars.MODEL_NAME": "",
+            "secrets.MLFLOW_TRACKING_PASSWORD": "", **dict.fromkeys(NAMES, ""),
             "github.event.client_payload.report || inputs.reason": "https://example.com/report",
         },
     )  # fmt: skip
@@ -461,7 +462,7 @@ def test_retrain_workflow_trains_and_stages_and_leaves_production_alone(
         clone / ".github/workflows/retrain.yml", "retrain", clone, runner,
         {
             "vars.MLFLOW_TRACKING_URI": "", "secrets.MLFLOW_TRACKING_USERNAME": "",
-            "secrets.MLFLOW_TRACKING_PASSWORD": "", "vars.MODEL_NAME": "",
+            "secrets.MLFLOW_TRACKING_PASSWORD": "", **dict.fromkeys(NAMES, ""),
         },
     )  # fmt: skip
     assert without.codes == {"Require a shared registry": 1}

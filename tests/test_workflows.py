@@ -154,6 +154,7 @@ def test_registry_is_asked_with_the_login_of_its_answer(project: Path, answers: 
             told = {**job.get("env", {}), **step["env"]} if "env" in step else job["env"]
             assert told["MLFLOW_TRACKING_URI"] == "${{ vars.MLFLOW_TRACKING_URI }}", name
             assert told.items() >= KEYLESS.get(tracking, PASSWORD).items(), name
+            assert told.items() >= {n: f"${{{{ vars.{n} }}}}" for n in NAMES[1:]}.items(), name
         assert tracking not in KEYLESS or not [word for word in PASSWORD if word in str(job)], name
 
 
