@@ -6,8 +6,8 @@ from typing import Any
 
 from ..release.command import attempt, run_json
 from ..release.variables import variable
-from . import terraform
-from .github import Repository, has_applied, repository, reviewed
+from . import github, terraform
+from .github import Repository, has_applied, repository
 from .steps import Step, succeeds
 
 # Terraform turns on the rest; these it needs to begin.
@@ -77,14 +77,12 @@ class Place:
     def checks(self) -> list[Step]:
         """Return all that a release needs, with how to mend it."""
         env = f"ENV={self.environment}"
-        bootstrap, apply = [["make", "bootstrap", env, "ARGS=--yes"]], [["make", "apply", env]]
+        apply = [["make", "apply", env]]
         return [
             Step("signed in to Google Cloud", _signed_in,
                  [["gcloud", "auth", "login", "--update-adc"]]),
             *self.foundations(),
-            *(Step(f"GitHub environment {name} and its rules",
-                   partial(reviewed, self.repository, name), bootstrap)
-              for name in ("plan", self.environment)),
+            *github.checks(self.repository, self.environment),
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("deployer may be used from GitHub", self._deployer_is_bound, apply),
             Step("service", lambda: bool(self._named("service")), apply),

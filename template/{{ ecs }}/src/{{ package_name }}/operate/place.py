@@ -6,8 +6,8 @@ from functools import partial
 
 from ..release.command import attempt, run, run_json
 from ..release.variables import variable
-from . import terraform
-from .github import Repository, has_applied, repository, reviewed
+from . import github, terraform
+from .github import Repository, has_applied, repository
 from .steps import Step, succeeds
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -89,12 +89,10 @@ class Place:
     def checks(self) -> list[Step]:
         """Return all that a release needs, with how to mend it; who asks is signed in."""
         env = f"ENV={self.environment}"
-        bootstrap, apply = [["make", "bootstrap", env, "ARGS=--yes"]], [["make", "apply", env]]
+        apply = [["make", "apply", env]]
         return [
             *self.foundations(),
-            *(Step(f"GitHub environment {name} and its rules",
-                   partial(reviewed, self.repository, name), bootstrap)
-              for name in ("plan", self.environment)),
+            *github.checks(self.repository, self.environment),
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("both services", self._has_services, apply),
             Step("variables of the GitHub environment, as applied",
