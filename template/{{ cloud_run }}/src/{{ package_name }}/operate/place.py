@@ -21,6 +21,14 @@ LISTS = {
     "account": ("iam", "service-accounts", "list"),
     "scheduled job": ("scheduler", "jobs", "list"),
 }
+# What no .tfvars may say, and what does.
+INSTEAD = {
+    "name": "change its default in variables.tf, as docs/deployment.md says",
+    "project": "export GCP_PROJECT",
+    "region": "export GCP_REGION",
+    "environment": "say ENV",
+    "github_repository_id": "work in a checkout of the repository that may deploy",
+}
 
 
 def _signed_in() -> bool:
@@ -39,6 +47,7 @@ class Place:
     @classmethod
     def found(cls, environment: str) -> "Place":
         """Read the project from the environment and the repository from this folder."""
+        terraform.refuse_settings(INSTEAD)
         region = variable("GCP_REGION", "europe-west1")
         return cls(environment, variable("GCP_PROJECT"), region, repository())
 
@@ -97,7 +106,10 @@ class Place:
             f"project={self.project}", f"region={self.region}", f"environment={self.environment}",
             f"github_repository_id={self.repository.number}",
         ]  # fmt: skip
-        terraform.run(self.environment, self.backend, given, list(words))
+        where = {"GCP_PROJECT": self.project, "GCP_REGION": self.region}
+        known = github.known(self.repository, self.environment)
+        terraform.refuse_elsewhere(self.environment, where, known)
+        terraform.run(self.environment, self.backend, given, words, where)
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""
