@@ -1,6 +1,7 @@
 """Cloud Run's Terraform, against the google provider's real schema and the service's real API."""
 
 import json
+import re
 import shutil
 import subprocess
 import warnings
@@ -125,6 +126,16 @@ def test_seeded_fault_is_caught(
     done = terraform("validate", "-no-color", check=False)
     assert done.returncode == 1
     assert said in done.stdout + done.stderr
+
+
+def test_runbook_takes_back_what_google_keeps(
+    render: Render, terraform: Terraform, tmp_path: Path
+) -> None:
+    """Its file for pools that were undeleted names resources and variables of the module."""
+    runbook = (render(cloud="cloud-run") / "docs/runbook.md").read_text()
+    (written,) = re.findall(r"```hcl\n(import \{.*?)```", runbook, re.DOTALL)
+    (tmp_path / "terraform" / "undeleted.tf").write_text(written)
+    terraform("validate", "-no-color")
 
 
 def test_service_fits_the_api(plans: Plans) -> None:

@@ -1,6 +1,7 @@
 """The workflows, ours and a project's, are valid, pinned and ask for little."""
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -156,6 +157,27 @@ def test_registry_is_asked_with_the_login_of_its_answer(project: Path, answers: 
             assert told.items() >= KEYLESS.get(tracking, PASSWORD).items(), name
             assert told.items() >= {n: f"${{{{ vars.{n} }}}}" for n in NAMES[1:]}.items(), name
         assert tracking not in KEYLESS or not [word for word in PASSWORD if word in str(job)], name
+
+
+UNASKED = {"MODEL_NAME", "MODEL_SOURCE", "SMOKE_API_KEY", "MLFLOW_TRACKING_URI"}  # may be absent
+
+
+def test_doctor_asks_for_what_a_releases_jobs_sign_in_by(project: Path, answers: Answers) -> None:
+    if answers["cloud"] == "none":
+        pytest.skip("nothing is released")
+    (source,) = project.glob("src/*/operate/login.py")
+    login = runpy.run_path(str(source))
+    everywhere = {*login["REPOSITORY"], *login["SECRETS"]}
+    asked = {
+        "model": login["EVALUATION"],
+        **dict.fromkeys(("staging", "production"), login["RELEASES"]),
+    }
+    told = dict(jobs(project))
+    for name, own in asked.items():
+        used = set(re.findall(r"(?:vars|secrets)\.(\w+)", str(told[f"cd.yml: {name}"])))
+        assert used - UNASKED <= {*everywhere, *own} <= used, name
+    if answers["tracking"] in KEYLESS:
+        assert "MLFLOW_TRACKING_URI" in everywhere
 
 
 def test_tokens_are_for_jobs_that_sign_in_by_them(project: Path, answers: Answers) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..release.command import attempt, run_json
 from ..release.variables import variable
-from . import terraform
-from .github import Repository, has_applied, repository, reviewed
+from . import github, terraform
+from .github import Repository, has_applied, repository
 from .steps import Step, succeeds
 
 # Terraform turns on the rest; these it needs to begin.
@@ -20,6 +20,14 @@ LISTS = {
     "secret": ("secrets", "list"),
     "account": ("iam", "service-accounts", "list"),
     "scheduled job": ("scheduler", "jobs", "list"),
+}
+# What no .tfvars may say, and what does.
+INSTEAD = {
+    "name": "change its default in variables.tf, as docs/deployment.md says",
+    "project": "export GCP_PROJECT",
+    "region": "export GCP_REGION",
+    "environment": "say ENV",
+    "github_repository_id": "work in a checkout of the repository that may deploy",
 }
 
 
@@ -39,6 +47,7 @@ class Place:
     @classmethod
     def found(cls, environment: str) -> "Place":
         """Read the project from the environment and the repository from this folder."""
+        terraform.refuse_settings(INSTEAD)
         region = variable("GCP_REGION", "europe-west1")
         return cls(environment, variable("GCP_PROJECT"), region, repository())
 
@@ -77,14 +86,12 @@ class Place:
     def checks(self) -> list[Step]:
         """Return all that a release needs, with how to mend it."""
         env = f"ENV={self.environment}"
-        bootstrap, apply = [["make", "bootstrap", env, "ARGS=--yes"]], [["make", "apply", env]]
+        apply = [["make", "apply", env]]
         return [
             Step("signed in to Google Cloud", _signed_in,
                  [["gcloud", "auth", "login", "--update-adc"]]),
             *self.foundations(),
-            *(Step(f"GitHub environment {name} and its rules",
-                   partial(reviewed, self.repository, name), bootstrap)
-              for name in ("plan", self.environment)),
+            *github.checks(self.repository, self.environment),
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("deployer may be used from GitHub", self._deployer_is_bound, apply),
             Step("service", lambda: bool(self._named("service")), apply),
@@ -99,7 +106,10 @@ class Place:
             f"project={self.project}", f"region={self.region}", f"environment={self.environment}",
             f"github_repository_id={self.repository.number}",
         ]  # fmt: skip
-        terraform.run(self.environment, self.backend, given, list(words))
+        where = {"GCP_PROJECT": self.project, "GCP_REGION": self.region}
+        known = github.known(self.repository, self.environment)
+        terraform.refuse_elsewhere(self.environment, where, known)
+        terraform.run(self.environment, self.backend, given, words, where)
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""

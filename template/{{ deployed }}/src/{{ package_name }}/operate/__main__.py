@@ -79,13 +79,16 @@ def _destroy(place: Place, chosen: argparse.Namespace) -> int:
             "production takes its images from the registry that goes with staging; destroy "
             f"production first: {', '.join(others)}"
         )
+    failed = False
     try:
         place.terraform("destroy", "-auto-approve")
     except terraform.TerraformFailedError as error:
-        print(error, file=sys.stderr)  # what is left is what matters now
+        failed = True  # and what is left is what matters now
+        print(f"{error}; `{terraform.LIST}` names what it still knows", file=sys.stderr)
     left = place.survivors()
-    print("\n".join(f"left    {each}" for each in left) or "nothing is left")
-    return 1 if left else 0
+    nothing = "nothing else is found" if failed else "nothing is left"
+    print("\n".join(f"left    {each}" for each in left) or nothing)
+    return 1 if left or failed else 0
 
 
 COMMANDS: dict[str, Callable[[Place, argparse.Namespace], int]] = {

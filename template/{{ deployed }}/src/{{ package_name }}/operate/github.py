@@ -3,11 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..release.command import attempt, run_json
-from . import terraform
+from . import login, terraform
 from .steps import Step, succeeds
 
+ADDRESS = "MLFLOW_TRACKING_URI"  # whoever sets it has a registry
 PROTECTED = ("evaluation", "monitoring", "training", "staging", "production")  # for main only
 ENVIRONMENTS = ("plan", *PROTECTED)  # pull requests plan; what may be refused is last
 NO_REVIEWERS = (
@@ -73,28 +75,70 @@ def reviewed(here: Repository, name: str) -> bool:
     return needed | ({"branch_policy"} if name in PROTECTED else set()) <= kinds
 
 
+def checks(here: Repository, environment: str) -> list[Step]:
+    """Return what the jobs of a release need: their environments, and a login to the registry."""
+    bootstrap = [["make", "bootstrap", f"ENV={environment}", "ARGS=--yes"]]
+    made = [
+        Step(f"GitHub environment {name} and its rules", partial(reviewed, here, name), bootstrap)
+        for name in ENVIRONMENTS
+    ]
+    return [*made, *_logins(here, environment)]
+
+
+def _logins(here: Repository, environment: str) -> list[Step]:
+    names = {"evaluation": login.EVALUATION, environment: login.RELEASES}
+    seen = {each: _held(here, each, "variable") for each in names}
+    everywhere = set.intersection(*seen.values())
+    steps = [_held_as(here, "", "variable", name, everywhere) for name in login.REPOSITORY]
+    for each, own in names.items():
+        steps += [_held_as(here, each, "variable", name, seen[each]) for name in own]
+        if login.SECRETS and ADDRESS in seen[each]:
+            kept = _held(here, each, "secret")
+            steps += [_held_as(here, each, "secret", name, kept) for name in login.SECRETS]
+    return steps
+
+
+def _held_as(here: Repository, environment: str, kind: str, name: str, seen: set[str]) -> Step:
+    where = [f"--env={environment}"] if environment else []
+    command = ["gh", kind, "set", name, *where, f"--repo={here.name}"]  # it asks for the value
+    what = f"{kind} {name} of {environment or 'the repository'}"
+    return Step(what, lambda: name in seen, [command])
+
+
+def _held(here: Repository, environment: str, kind: str) -> set[str]:
+    """Return the names that a job in an environment sees, whoever set them."""
+    places = (f"environments/{environment}/", "actions/", "actions/organization-")
+    ask = ["gh", "api", "--paginate", f"--jq=.{kind}s[].name"]
+    found = [attempt([*ask, f"repos/{here.name}/{place}{kind}s"]) for place in places]
+    return {name for each in found if each.returncode == 0 for name in each.stdout.split()}
+
+
 def variables(here: Repository, environment: str, wanted: Mapping[str, str]) -> list[Step]:
     """Return the steps that give an environment its variables."""
     found = run_json(_list(here, environment)) or []
-    known = {each["name"]: each["value"] for each in found}
-    return [_variable(here, environment, (name, wanted[name]), known) for name in wanted]
+    there = {each["name"]: each["value"] for each in found}
+    return [_variable(here, environment, (name, wanted[name]), there) for name in wanted]
 
 
 def _variable(
-    here: Repository, environment: str, pair: tuple[str, str], known: Mapping[str, str]
+    here: Repository, environment: str, pair: tuple[str, str], there: Mapping[str, str]
 ) -> Step:
     name, value = pair
     words = ["gh", "variable", "set", name, f"--env={environment}", f"--repo={here.name}"]
     what = f"{environment}: {name}={value}"
-    return Step(what, lambda: known.get(name) == value, [[*words, f"--body={value}"]])
+    return Step(what, lambda: there.get(name) == value, [[*words, f"--body={value}"]])
 
 
 def has_variables(here: Repository, environment: str, wanted: Mapping[str, str]) -> bool:
     """Return whether there are variables to want, and an environment has them with their values."""
+    return bool(wanted) and wanted.items() <= known(here, environment).items()
+
+
+def known(here: Repository, environment: str) -> dict[str, str]:
+    """Return an environment's variables; none where it is not there, or may not be asked."""
     done = attempt(_list(here, environment))
     found = json.loads(done.stdout) if done.returncode == 0 else []
-    known = {each["name"]: each["value"] for each in found}
-    return bool(wanted) and wanted.items() <= known.items()
+    return {each["name"]: each["value"] for each in found}
 
 
 def has_applied(here: Repository, environment: str, backend: Sequence[str]) -> bool:

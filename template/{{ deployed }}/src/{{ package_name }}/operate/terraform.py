@@ -2,16 +2,17 @@
 
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ProjectError
+from ..errors import ConfigError, ProjectError
 from ..release.command import run_json
 from ..settings import ROOT
 from .steps import succeeds
 
 FOLDER = ROOT / "deploy" / "terraform"
+LIST = "terraform -chdir=deploy/terraform state list"
 
 
 class TerraformFailedError(ProjectError):
@@ -23,6 +24,23 @@ def name() -> str:
     text = (FOLDER / "variables.tf").read_text(encoding="utf-8")
     found = re.search(r'variable "name" \{.*?default\s*=\s*"([^"]+)"', text, re.DOTALL)
     return found[1] if found else ""
+
+
+def refuse_settings(instead: Mapping[str, str]) -> None:
+    """Refuse what a .tfvars sets although commands around Terraform must know it as well.
+
+    Raises
+    ------
+    ConfigError
+        One sets such a variable, and so only Terraform would go by it.
+    """
+    for file in sorted(FOLDER.glob("*.tfvars")):
+        for found in re.findall(r"^(\w+)\s*=", file.read_text(encoding="utf-8"), re.MULTILINE):
+            if found in instead:
+                raise ConfigError(
+                    f"{file.name} sets {found}, which only Terraform would go by: take it from "
+                    f"there, and {instead[found]}"
+                )
 
 
 def called(environment: str) -> str:
@@ -37,17 +55,43 @@ def among(kind: str, names: Iterable[str], environment: str) -> list[str]:
     return [each for each in names if called(environment) in each]
 
 
-def run(environment: str, backend: Sequence[str], given: Sequence[str], words: list[str]) -> None:
-    """Run a command on an environment's state, with its .tfvars if any.
+def refuse_elsewhere(environment: str, where: Mapping[str, str], known: Mapping[str, str]) -> None:
+    """Refuse to look for an environment elsewhere than it is.
 
     Raises
     ------
+    ConfigError
+        It is known to be where these variables do not say.
+    """
+    for name, value in where.items():
+        if (there := known.get(name, value)) != value:
+            raise ConfigError(
+                f"{environment} was made with {name}={there}, and {name} is {value} here: export "
+                f"{name}={there}; to move it, destroy it there, and delete GitHub's {name} of it"
+            )
+
+
+def run(
+    environment: str,
+    backend: Sequence[str],
+    given: Sequence[str],
+    words: Sequence[str],
+    where: Mapping[str, str],
+) -> None:
+    """Run a command on an environment's state, with its .tfvars if any; what is given wins.
+
+    Raises
+    ------
+    ConfigError
+        The environment was applied elsewhere than these variables say.
     TerraformFailedError
         It failed.
     """
+    initialise(FOLDER, backend)
+    refuse_elsewhere(environment, where, outputs().get("variables", {}))
     settings = FOLDER / f"{environment}.tfvars"
     file = [f"-var-file={settings.name}"] if settings.is_file() else []
-    run_in(FOLDER, backend, given, [words[0], *file, *words[1:]])
+    _call(FOLDER, words[0], *file, *(f"-var={each}" for each in given), *words[1:])
 
 
 def run_in(

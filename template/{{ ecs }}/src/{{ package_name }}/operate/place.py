@@ -6,8 +6,8 @@ from functools import partial
 
 from ..release.command import attempt, run, run_json
 from ..release.variables import variable
-from . import terraform
-from .github import Repository, has_applied, repository, reviewed
+from . import github, terraform
+from .github import Repository, has_applied, repository
 from .steps import Step, succeeds
 
 ISSUER = "token.actions.githubusercontent.com"
@@ -25,6 +25,17 @@ LISTS = {
     "secret": ("secretsmanager list-secrets", "SecretList[].Name"),
     "stream": ("firehose list-delivery-streams", "DeliveryStreamNames[]"),
 }
+# What no .tfvars may say, and what does.
+CHECKOUT = "work in a checkout of the repository that may deploy"
+INSTEAD = {
+    "name": "change its default in variables.tf, as docs/deployment.md says",
+    "region": "export AWS_REGION",
+    "environment": "say ENV",
+    "github_repository": CHECKOUT,
+    "github_owner_id": CHECKOUT,
+    "github_repository_id": CHECKOUT,
+    "state_bucket": "leave it to `make bootstrap`",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class Place:
     @classmethod
     def found(cls, environment: str) -> "Place":
         """Read the account from whoever is signed in, and the repository from this folder."""
+        terraform.refuse_settings(INSTEAD)
         region = variable("AWS_REGION", "eu-west-1")
         account = run(["aws", "sts", "get-caller-identity", "--query=Account", "--output=text"])
         return cls(environment, account.strip(), region, repository())
@@ -89,12 +101,10 @@ class Place:
     def checks(self) -> list[Step]:
         """Return all that a release needs, with how to mend it; who asks is signed in."""
         env = f"ENV={self.environment}"
-        bootstrap, apply = [["make", "bootstrap", env, "ARGS=--yes"]], [["make", "apply", env]]
+        apply = [["make", "apply", env]]
         return [
             *self.foundations(),
-            *(Step(f"GitHub environment {name} and its rules",
-                   partial(reviewed, self.repository, name), bootstrap)
-              for name in ("plan", self.environment)),
+            *github.checks(self.repository, self.environment),
             Step("trust in this repository's number", self._trusts_repository, apply),
             Step("both services", self._has_services, apply),
             Step("variables of the GitHub environment, as applied",
@@ -111,7 +121,10 @@ class Place:
             f"github_repository={here.name}", f"github_owner_id={owner}",
             f"github_repository_id={here.number}", f"state_bucket={self.state}",
         ]  # fmt: skip
-        terraform.run(self.environment, self.backend, given, list(words))
+        where = {"AWS_REGION": self.region}
+        known = github.known(self.repository, self.environment)
+        terraform.refuse_elsewhere(self.environment, where, known)
+        terraform.run(self.environment, self.backend, given, words, where)
 
     def survivors(self) -> list[str]:
         """Return what exists still that is called like this environment."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ...errors import ConfigError
 from ...operate import __main__ as operate
 from ...operate import github, place
 from ...release.interface import CloudError
@@ -22,6 +23,12 @@ INIT = (
 class Clouds(Commands):
     """Plays gcloud as well."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.applied = {
+            "GCP_PROJECT": "project", "GCP_REGION": "europe-west1", "RELEASE_BUCKET": "bucket",
+        }  # fmt: skip
+
     def reads(self, words: Sequence[str]) -> bool:
         return any(word in READS for word in words)
 
@@ -29,7 +36,7 @@ class Clouds(Commands):
         answers: dict[str, Any] = {
             **GITHUB,
             "terraform": {
-                "variables": {"value": {"GCP_PROJECT": "project"}},
+                "variables": {"value": self.applied},
                 "plan_variables": {"value": {"GCP_SERVICE_ACCOUNT": "plan@project"}},
             },
         }
@@ -55,7 +62,7 @@ class Clouds(Commands):
 @pytest.fixture
 def clouds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Clouds:
     fake = Clouds()
-    fake.variables = {"GCP_PROJECT": "project"}
+    fake.variables = dict(fake.applied)
     fake.play(monkeypatch, tmp_path)
     monkeypatch.setenv("GCP_PROJECT", "project")
     return fake
@@ -114,6 +121,7 @@ def test_doctor_finds_nothing_in_a_whole_environment(
         ("print-access-token", "gcloud auth login"),
         ("buckets describe", "gcloud storage buckets create"),
         ("environments/production", "make bootstrap ENV=production"),
+        ("environments/evaluation", "make bootstrap ENV=production"),
         ("workload-identity-pools", "make apply ENV=production"),
         ("get-iam-policy", "make apply ENV=production"),
         ("gh variable list", "make github ENV=production"),
@@ -149,12 +157,47 @@ def test_apply_uses_the_environments_own_state(clouds: Clouds) -> None:
     ]
 
 
+def test_what_is_given_wins_over_the_settings_file(clouds: Clouds, tmp_path: Path) -> None:
+    (tmp_path / "production.tfvars").write_text("max_instances = 2\n")
+    assert run("apply") == 0
+    file, first = "-var-file=production.tfvars", "-var=project=project"
+    assert clouds.made[-1].startswith(f"terraform apply {file} {first}")
+
+
+@pytest.mark.parametrize(("name", "instead"), place.INSTEAD.items())
+def test_settings_that_others_must_know_are_refused(
+    name: str, instead: str, clouds: Clouds, tmp_path: Path
+) -> None:
+    (tmp_path / "staging.tfvars").write_text(f'public = true\n{name} = "x"\n')
+    for command in ("bootstrap", "doctor", "apply", "destroy"):
+        with pytest.raises(ConfigError, match=rf"staging.tfvars sets {name}\b.*{instead}"):
+            run(command, "--yes")
+    assert clouds.made == []
+
+
+@pytest.mark.parametrize(
+    ("name", "applied"), [("GCP_REGION", "europe-west4"), ("GCP_PROJECT", "other")]
+)
+@pytest.mark.parametrize("command", ["plan", "apply", "destroy"])
+def test_nothing_is_applied_elsewhere_than_it_is(
+    command: str, name: str, applied: str, clouds: Clouds
+) -> None:
+    clouds.applied[name] = applied
+    with pytest.raises(ConfigError, match=f"export {name}={applied}"):
+        run(command, "--yes")
+    assert clouds.made == [INIT]
+    clouds.applied, clouds.variables[name] = {}, applied  # a state elsewhere knows nothing
+    with pytest.raises(ConfigError, match=f"export {name}={applied}"):
+        run(command, "--yes")
+    assert clouds.made == [INIT]
+
+
 def test_variable_that_is_another_since_an_apply_is_found(
     clouds: Clouds, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("apply") == 0
     assert "make github" not in capsys.readouterr().out
-    clouds.variables = {"GCP_PROJECT": "of before"}
+    clouds.variables["RELEASE_BUCKET"] = "of before"
     assert run("doctor") == 1
     assert "make github ENV=production" in capsys.readouterr().out
     assert run("apply") == 0
@@ -167,6 +210,8 @@ def test_outputs_become_variables_of_github(clouds: Clouds) -> None:
     assert clouds.made == [
         INIT,
         "gh variable set GCP_PROJECT --env=production --repo=acme/example --body=project",
+        "gh variable set GCP_REGION --env=production --repo=acme/example --body=europe-west1",
+        "gh variable set RELEASE_BUCKET --env=production --repo=acme/example --body=bucket",
         "gh variable set GCP_SERVICE_ACCOUNT --env=plan --repo=acme/example --body=plan@project",
     ]
 
@@ -201,6 +246,20 @@ def test_what_survives_is_listed_and_an_error(
     }
     assert run("destroy", "--yes") == 1
     assert capsys.readouterr().out == "left    bucket project-example-production-predictions\n"
-    clouds.left = {}
     clouds.failing = set()
+    assert run("destroy", "--yes") == 1
+    clouds.left = {}
     assert run("destroy", "--yes") == 0
+
+
+@pytest.mark.parametrize("failing", ["init", "destroy"])
+def test_destroy_that_terraform_did_not_end_is_an_error(
+    failing: str, clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not looked for, such as an alarm, is in Terraform's state still."""
+    clouds.failing = {failing}
+    assert run("destroy", "--yes") == 1
+    said = capsys.readouterr()
+    assert said.out == "nothing else is found\n"
+    assert f"terraform {failing} failed with 1; `terraform" in said.err
+    assert "state list` names what it still knows" in said.err

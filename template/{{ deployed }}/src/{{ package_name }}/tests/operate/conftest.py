@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ...operate import __main__ as operate
-from ...operate import github, place, steps
+from ...operate import github, login, place, steps
 from ...operate import terraform as terraform_command
 from ...release import command
 
@@ -32,6 +32,8 @@ class Commands:
         self.failing: set[str] = set()
         self.refusing: dict[str, str] = {}  # parts of commands, and what is said then
         self.variables: dict[str, str] = {}  # of GitHub's environment
+        names = (*login.REPOSITORY, *login.EVALUATION, *login.RELEASES, *login.SECRETS)
+        self.held = {f"actions/{kind}s": set(names) for kind in ("variable", "secret")}
 
     def __call__(self, words: Sequence[str], text: str | None = None) -> "CompletedProcess[str]":
         line = " ".join(words)
@@ -43,6 +45,9 @@ class Commands:
             self.made.append(f"{line} {text or ''}".strip())
             self.missing = {part for part in self.missing if part not in line}
             return CompletedProcess(list(words), 0, "", "")
+        if "[].name" in line:
+            names = next((names for end, names in self.held.items() if line.endswith(end)), set())
+            return CompletedProcess(list(words), 0, "\n".join(names), "")
         if any(part in line for part in self.missing):
             return CompletedProcess(list(words), 1, "[]", "NOT_FOUND")
         if "--json=name,value" in line:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ...errors import ConfigError
 from ...operate import __main__ as operate
 from ...operate import github, place
 from ...release.interface import CloudError
@@ -24,6 +25,10 @@ class Aws(Commands):
 
     subject = "repo:acme@7/example@123456:environment:production"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.applied = {"ECS_CLUSTER": "example-production", "AWS_REGION": "eu-west-1"}
+
     def reads(self, words: Sequence[str]) -> bool:
         return words[2].startswith(READS)
 
@@ -33,7 +38,7 @@ class Aws(Commands):
             **GITHUB,
             "--jq .owner.id": 7,
             "terraform": {
-                "variables": {"value": {"ECS_CLUSTER": "example-production"}},
+                "variables": {"value": self.applied},
                 "plan_variables": {"value": {"PLANNED_ENVIRONMENT": "production"}},
             },
             "iam get-role": {"Role": {"AssumeRolePolicyDocument": {"Condition": condition}}},
@@ -50,7 +55,7 @@ class Aws(Commands):
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Aws:
     fake = Aws()
-    fake.variables = {"ECS_CLUSTER": "example-production"}
+    fake.variables = dict(fake.applied)
     fake.play(monkeypatch, tmp_path)
     return fake
 
@@ -116,6 +121,7 @@ def test_doctor_finds_nothing_in_a_whole_environment(
         ("head-bucket", "aws s3api create-bucket"),
         ("get-open-id-connect-provider", "aws iam create-open-id-connect-provider"),
         ("environments/production", "make bootstrap ENV=production"),
+        ("environments/evaluation", "make bootstrap ENV=production"),
         ("get-role", "make apply ENV=production"),
         ("describe-services", "make apply ENV=production"),
         ("gh variable list", "make github ENV=production"),
@@ -158,12 +164,42 @@ def test_apply_uses_the_environments_own_state_and_the_numbers(aws: Aws) -> None
     ]
 
 
+def test_what_is_given_wins_over_the_settings_file(aws: Aws, tmp_path: Path) -> None:
+    (tmp_path / "production.tfvars").write_text("max_tasks = 2\n")
+    assert run("apply") == 0
+    file, first = "-var-file=production.tfvars", "-var=region=eu-west-1"
+    assert aws.made[-1].startswith(f"terraform apply {file} {first}")
+
+
+@pytest.mark.parametrize(("name", "instead"), place.INSTEAD.items())
+def test_settings_that_others_must_know_are_refused(
+    name: str, instead: str, aws: Aws, tmp_path: Path
+) -> None:
+    (tmp_path / "staging.tfvars").write_text(f'cpu = 512\n{name} = "x"\n')
+    for command in ("bootstrap", "doctor", "apply", "destroy"):
+        with pytest.raises(ConfigError, match=rf"staging.tfvars sets {name}\b.*{instead}"):
+            run(command, "--yes")
+    assert aws.made == []
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "destroy"])
+def test_nothing_is_applied_elsewhere_than_it_is(command: str, aws: Aws) -> None:
+    aws.applied["AWS_REGION"] = "eu-north-1"
+    with pytest.raises(ConfigError, match="export AWS_REGION=eu-north-1"):
+        run(command, "--yes")
+    assert aws.made == [INIT]
+    aws.applied, aws.variables["AWS_REGION"] = {}, "eu-north-1"  # a state elsewhere knows nothing
+    with pytest.raises(ConfigError, match="export AWS_REGION=eu-north-1"):
+        run(command, "--yes")
+    assert aws.made == [INIT]
+
+
 def test_variable_that_is_another_since_an_apply_is_found(
     aws: Aws, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("apply") == 0
     assert "make github" not in capsys.readouterr().out
-    aws.variables = {"ECS_CLUSTER": "of before"}
+    aws.variables["ECS_CLUSTER"] = "of before"
     assert run("doctor") == 1
     assert "make github ENV=production" in capsys.readouterr().out
     assert run("apply") == 0
@@ -177,6 +213,7 @@ def test_outputs_become_variables_of_github(aws: Aws) -> None:
     assert aws.made == [
         INIT,
         f"gh variable set ECS_CLUSTER --env=production {where} --body=example-production",
+        f"gh variable set AWS_REGION --env=production {where} --body=eu-west-1",
         f"gh variable set PLANNED_ENVIRONMENT --env=plan {where} --body=production",
     ]
 
@@ -206,6 +243,22 @@ def test_destroy_needs_a_yes_and_lists_what_survives(
     }
     assert run("destroy", "--yes") == 1
     assert capsys.readouterr().out == "left    bucket example-production-predictions-111\n"
-    aws.left, aws.failing = {}, set()
+    aws.failing = set()
+    assert run("destroy", "--yes") == 1
+    capsys.readouterr()
+    aws.left = {}
     assert run("destroy", "--yes") == 0
     assert capsys.readouterr().out == "nothing is left\n"
+
+
+@pytest.mark.parametrize("failing", ["init", "destroy"])
+def test_destroy_that_terraform_did_not_end_is_an_error(
+    failing: str, aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not looked for, such as an alarm, is in Terraform's state still."""
+    aws.failing = {failing}
+    assert run("destroy", "--yes") == 1
+    said = capsys.readouterr()
+    assert said.out == "nothing else is found\n"
+    assert f"terraform {failing} failed with 1; `terraform" in said.err
+    assert "state list` names what it still knows" in said.err
