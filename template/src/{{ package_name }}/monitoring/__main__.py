@@ -72,11 +72,8 @@ def length(text: str) -> timedelta:
 def monitor(store: Store, settings: Settings, chosen: argparse.Namespace) -> reports.Report:
     """Read, count, compare and judge one window."""
     config = load_config("drift", DriftConfig)
-    version = (
-        registry.version(store.client, store.model, chosen.version)
-        if chosen.version
-        else registry.resolve(store.client, store.model, settings.model_stage)
-    )
+    find = registry.version if chosen.version else registry.resolve
+    version = find(store.client, store.model, chosen.version or settings.model_stage)
     given = chosen.reference
     baseline = reference.read(given) if given else reference.fetch(store.client, version)
     until = chosen.until or datetime.now(UTC) - timedelta(days=settings.monitor_delay_days)
