@@ -8,7 +8,7 @@ from ..release.command import attempt, run_json
 from . import terraform
 from .steps import Step, succeeds
 
-PROTECTED = ("evaluation", "monitoring", "training", "staging", "production")  # for main only
+PROTECTED = ("evaluation", "training", "staging", "production")  # for main only
 ENVIRONMENTS = ("plan", *PROTECTED)  # pull requests plan; what may be refused is last
 NO_REVIEWERS = (
     "GitHub takes no reviewer for production: a private repository needs GitHub Enterprise for "
