@@ -652,8 +652,9 @@ def test_service_stops_when_told(service: Service) -> None:
 def serving_environment(promoted: Executed) -> Path:
     """Install what a service needs and nothing else, as an image would."""
     place = promoted.path.parent / "serving"
-    words = ["uv", "sync", "--quiet", "--frozen", "--no-default-groups", "--compile-bytecode"]
-    promoted.run("env", f"UV_PROJECT_ENVIRONMENT={place}", *words)
+    words = ["--quiet", "--frozen", "--no-default-groups", "--group", "extra-serving"]
+    place_variable = f"UV_PROJECT_ENVIRONMENT={place}"
+    promoted.run("env", place_variable, "uv", "sync", *words, "--compile-bytecode")
     return place
 
 

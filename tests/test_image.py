@@ -33,6 +33,7 @@ READY_SECONDS = 120
 MEMORY = 512 * 2**20
 COMPRESSED_BYTES = 200e6
 USER = 10001
+YOURS = "tabulate"  # what a service's own route may need, and nothing else brings
 TMP = "/tmp"  # noqa: S108  (the container's own)
 MEBI = 2**20
 # Each version of cgroups has names of its own for what a container may use, and has used.
@@ -73,6 +74,20 @@ def test_dockerfile_lints(cloud: str, render: Render) -> None:
         [BIN / "hadolint", "--no-color", dockerfile], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_what_the_service_needs_of_yours_is_installed_and_listed(
+    cloud: str, render: Render
+) -> None:
+    """pyproject.toml promises it of the group extra-serving."""
+    project = render(cloud=cloud)
+    recipes = "".join(
+        (project / "deploy" / name).read_text() for name in ("Dockerfile", "release.mk")
+    )
+    chosen = re.findall(r"(?:uv|\$\(UV\)) (?:sync|export) .*--no-default-groups.*", recipes)
+    assert len(chosen) == 4
+    assert [line for line in chosen if "--group extra-serving " not in line] == []
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
@@ -144,6 +159,7 @@ def registered(
     variables["PATH"] = bench.builds.first_in(variables["PATH"])
     git(path, "init", "--quiet", "--initial-branch=main")
     project = Executed(path, answers, variables)
+    project.run("uv", "add", "--quiet", "--no-sync", "--group", "extra-serving", YOURS)
     project.run("uv", "sync", "--quiet", "--no-group", "dev")
     git(path, "add", "--all")
     git(path, "commit", "--quiet", "--message", "As rendered, with its lock")
@@ -262,6 +278,11 @@ def test_image_says_what_it_was_built_from(
     commit = git(registered.project.path, "rev-parse", "HEAD").strip()
     assert labels["org.opencontainers.image.revision"] == commit
     assert labels["model.version"] == service.get("/version")["model_version"]
+
+
+@image_test
+def test_service_has_what_its_own_routes_need(service: Container) -> None:
+    assert YOURS in service.python(f"import {YOURS}; print({YOURS}.__file__)")
 
 
 @image_test

@@ -128,7 +128,8 @@ class Bench:
         """Install the project as its image would: serving dependencies alone, compiled."""
         target = self.scratch / "serving"
         subprocess.run(
-            ["uv", "sync", "--quiet", "--no-default-groups", "--compile-bytecode", "--no-editable"],
+            ["uv", "sync", "--quiet", "--no-default-groups", "--group", "extra-serving",
+             "--compile-bytecode", "--no-editable"],
             cwd=self.project, check=True, env={**os.environ, "UV_PROJECT_ENVIRONMENT": str(target)},
         )  # fmt: skip
         for tests in target.glob("lib/python*/site-packages/*/**/tests"):

@@ -24,15 +24,19 @@ from ..serving.prediction_log import (
     chosen,
     open_log,
 )
+from ..serving.source import Release
 from ..settings import PACKAGE, Settings
 
+RELEASE = Release(name="m", version="1", stage="production", sha256=None, bundle_sha256="0" * 64)
 SCORES = np.array([0.25, 0.5])
 WRITER = (
     "import sys, numpy\n"
     f"from {PACKAGE}.contract import example\n"
     f"from {PACKAGE}.serving.prediction_log import PredictionLog\n"
-    "log = PredictionLog(sys.argv[1], 'm')\n"
-    "for i in range(200): log.write(f'{sys.argv[2]}-{i}', '1', [example()] * 30, numpy.ones(30))\n"
+    f"from {PACKAGE}.serving.source import Release\n"
+    f"log, release = PredictionLog(sys.argv[1]), Release(**{RELEASE.model_dump()!r})\n"
+    "for i in range(200):\n"
+    "    log.write(f'{sys.argv[2]}-{i}', release, [example()] * 30, numpy.ones(30))\n"
     "sys.exit(log.dropped)\n"
 )
 
@@ -44,11 +48,11 @@ def entries(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_each_instance_is_a_line_of_its_request(tmp_path: Path) -> None:
-    log = PredictionLog(str(tmp_path), "m")
-    log.write("abc", "7", [example(), {**example(), "secret": "x"}], SCORES)
+    log = PredictionLog(str(tmp_path))
+    log.write("abc", RELEASE, [example(), {**example(), "secret": "x"}], SCORES)
     first, second = entries(tmp_path)
     assert (first["schema"], first["request_id"], first["row"]) == (1, "abc", 0)
-    assert (first["model"], first["version"], first["sample"]) == ("m", "7", 1.0)
+    assert (first["model"], first["version"], first["sample"]) == ("m", "1", 1.0)
     assert (first["features"], first["score"], first["time"][-1]) == (example(), 0.25, "Z")
     assert (second["row"], second["score"]) == (1, 0.5)
     assert list(second["features"]) == FEATURE_NAMES
@@ -58,14 +62,14 @@ def test_each_instance_is_a_line_of_its_request(tmp_path: Path) -> None:
 def test_it_is_off_until_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_log, "ROOT", tmp_path)
     log = open_log(Settings(prediction_log=""))
-    log.write("abc", "1", [example()], SCORES[:1])
+    log.write("abc", RELEASE, [example()], SCORES[:1])
     assert (list(tmp_path.iterdir()), log.dropped) == ([], 0)
 
 
 def test_the_sample_holds_whole_requests_and_about_its_fraction(tmp_path: Path) -> None:
-    log = PredictionLog(str(tmp_path), "m", 0.25)
+    log = PredictionLog(str(tmp_path), 0.25)
     for i in range(2000):
-        log.write(f"request-{i}", "1", [example()] * 2, SCORES)
+        log.write(f"request-{i}", RELEASE, [example()] * 2, SCORES)
     found = entries(tmp_path)
     ids = {entry["request_id"] for entry in found}
     assert 0.2 < len(ids) / 2000 < 0.3
@@ -74,9 +78,9 @@ def test_the_sample_holds_whole_requests_and_about_its_fraction(tmp_path: Path) 
 
 
 def test_long_values_are_cut_and_counted(tmp_path: Path) -> None:
-    log = PredictionLog(str(tmp_path), "m")
+    log = PredictionLog(str(tmp_path))
     name = FEATURE_NAMES[0]
-    log.write("x" * 1_000_000, "1", [{**example(), name: "é" * 1_000_000}], SCORES[:1])
+    log.write("x" * 1_000_000, RELEASE, [{**example(), name: "é" * 1_000_000}], SCORES[:1])
     (entry,) = entries(tmp_path)
     assert len(entry["features"][name]) == LONGEST_VALUE
     assert entry["truncated"] == 1
@@ -84,9 +88,9 @@ def test_long_values_are_cut_and_counted(tmp_path: Path) -> None:
 
 
 def test_numbers_that_json_lacks_are_left_out_and_counted(tmp_path: Path) -> None:
-    log = PredictionLog(str(tmp_path), "m")
+    log = PredictionLog(str(tmp_path))
     name = (NUMBERS or CATEGORIES)[0]
-    log.write("abc", "1", [{**example(), name: math.inf}], np.array([math.nan]))
+    log.write("abc", RELEASE, [{**example(), name: math.inf}], np.array([math.nan]))
     (entry,) = entries(tmp_path)
     assert (entry["features"][name], entry["score"], entry["not_finite"]) == (None, None, 2)
 
@@ -94,7 +98,7 @@ def test_numbers_that_json_lacks_are_left_out_and_counted(tmp_path: Path) -> Non
 def test_a_full_disk_is_counted_and_the_next_line_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = PredictionLog(str(tmp_path), "m")
+    log = PredictionLog(str(tmp_path))
     write, room = os.write, [100]
 
     def full(descriptor: int, content: bytes) -> int:
@@ -105,10 +109,10 @@ def test_a_full_disk_is_counted_and_the_next_line_is_whole(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        log.write("lost", "1", [example()] * 2, SCORES)
-        log.write("lost too", "1", [example()], SCORES[:1])
+        log.write("lost", RELEASE, [example()] * 2, SCORES)
+        log.write("lost too", RELEASE, [example()], SCORES[:1])
     assert log.dropped == 3
-    log.write("kept", "1", [example()], SCORES[:1])
+    log.write("kept", RELEASE, [example()], SCORES[:1])
     (path,) = tmp_path.iterdir()
     torn, whole = path.read_bytes().splitlines()
     assert len(torn) == 100
@@ -134,8 +138,8 @@ def test_an_entry_that_no_log_service_takes_keeps_its_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction_log, "FEATURE_NAMES", [f"f{i}" for i in range(5000)])
-    log = PredictionLog(str(tmp_path), "m")
-    log.write("abc", "1", [{f"f{i}": "x" * 100 for i in range(5000)}], SCORES[:1])
+    log = PredictionLog(str(tmp_path))
+    log.write("abc", RELEASE, [{f"f{i}": "x" * 100 for i in range(5000)}], SCORES[:1])
     (path,) = tmp_path.iterdir()
     assert path.stat().st_size < LONGEST_LINE
     (entry,) = entries(tmp_path)
@@ -143,13 +147,13 @@ def test_an_entry_that_no_log_service_takes_keeps_its_score(
 
 
 def test_a_vanished_folder_is_counted(tmp_path: Path) -> None:
-    log = PredictionLog(str(tmp_path / "gone"), "m")
-    log.write("abc", "1", [example()] * 2, SCORES)
+    log = PredictionLog(str(tmp_path / "gone"))
+    log.write("abc", RELEASE, [example()] * 2, SCORES)
     assert log.dropped == 2
 
 
 def test_the_next_day_begins_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = PredictionLog(str(tmp_path), "m")
+    log = PredictionLog(str(tmp_path))
     for day in (1, 2):
 
         class Clock:
@@ -158,7 +162,7 @@ def test_the_next_day_begins_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 return datetime(2026, 1, day, tzinfo=UTC)
 
         monkeypatch.setattr(prediction_log, "datetime", Clock)
-        log.write(f"day {day}", "1", [example()], SCORES[:1])
+        log.write(f"day {day}", RELEASE, [example()], SCORES[:1])
     assert [path.name[:10] for path in sorted(tmp_path.iterdir())] == ["2026-01-01", "2026-01-02"]
     assert [entry["request_id"] for entry in entries(tmp_path)] == ["day 1", "day 2"]
 

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from .. import journal
 from ..config import DriftConfig
@@ -81,6 +84,24 @@ def asking(
     rules = tmp_path / "configs" / "drift.yaml"
     rules.write_text(re.sub(r"(min_new_labels:) \d+", r"\1 0", rules.read_text()))
     return project
+
+
+def test_whoever_only_compares_needs_to_read_and_no_more(
+    asking: Project, receiver: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of monitoring's is there yet, as when a weekly job runs for the first time."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise MlflowException("PERMISSION_DENIED", PERMISSION_DENIED)
+
+    writing = ("create_", "delete_", "log_", "rename_", "restore_", "set_", "update_")
+    for name in (each for each in dir(MlflowClient) if each.startswith(writing)):
+        monkeypatch.setattr(MlflowClient, name, refused)
+    logged(tmp_path, *shifted(asking))
+    code, report = watch(asking, tmp_path)
+    assert (code, report.request is not None, receiver.got) == (10, True, [])
+    with pytest.raises(ProjectError, match="PERMISSION_DENIED"):
+        watch(asking, tmp_path, "--request")
 
 
 def test_two_windows_in_a_row_ask_once(asking: Project, receiver: Any, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def _column(name: str, field: FieldInfo) -> Column:
     )
 
 
+SMOKE = "smoke-"  # how ids of requests begin that only see whether the service answers
 FEATURES = columns(Features)
 FEATURE_NAMES = [column.name for column in FEATURES]
 CATEGORIES = [column.name for column in FEATURES if column.kind == "category"]

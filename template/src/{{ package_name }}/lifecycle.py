@@ -30,7 +30,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Store:
-    """The registry of one model and the experiment that holds its journal."""
+    """The registry of one model and the experiment that holds its journal, or none yet."""
 
     client: MlflowClient
     model: str
@@ -38,15 +38,17 @@ class Store:
 
     def history(self) -> list[Event]:
         """Return the journal, newest first."""
-        return journal.events(self.client, self.experiment)
+        return journal.events(self.client, self.experiment) if self.experiment else []
 
 
-def open_store(settings: Settings, what: str = "journal") -> Store:
-    """Connect to the registry and find, or make, the model's journal, or monitoring's."""
+def open_store(settings: Settings, what: str = "journal", *, writes: bool = True) -> Store:
+    """Connect to the registry and find the model's journal, or monitoring's; writers make it."""
     client = tracking.connect(settings)
     name = tracking.beside_runs(settings, what)
-    experiment = tracking.ensure_experiment(client, settings, name)
-    return Store(client, settings.model_name, experiment)
+    found = tracking.find_experiment(client, name)
+    if writes and not found:
+        found = tracking.ensure_experiment(client, settings, name)
+    return Store(client, settings.model_name, found)
 
 
 def carry_out(store: Store, move: Move) -> str:

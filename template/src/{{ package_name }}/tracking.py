@@ -177,15 +177,21 @@ def ensure_experiment(client: MlflowClient, settings: Settings, name: str) -> st
     uri = settings.mlflow_tracking_uri
     # An absolute location: a relative one would depend on where each command is started.
     beside = _database(uri).with_name("mlartifacts").as_uri() if uri.startswith(SQLITE) else None
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    found = find_experiment(client, name)
+    if not found:
         try:
             return str(client.create_experiment(name, artifact_location=beside))
         except MlflowException as error:
-            found = client.get_experiment_by_name(name)
-            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            found = find_experiment(client, name)
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or not found:
                 raise
-    return str(found.experiment_id)
+    return found
+
+
+def find_experiment(client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment, or nothing where there is none."""
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id) if found else ""
 
 
 def beside_runs(settings: Settings, what: str) -> str:

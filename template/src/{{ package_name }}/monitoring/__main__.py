@@ -72,16 +72,10 @@ def length(text: str) -> timedelta:
 def monitor(store: Store, settings: Settings, chosen: argparse.Namespace) -> reports.Report:
     """Read, count, compare and judge one window."""
     config = load_config("drift", DriftConfig)
-    version = (
-        registry.version(store.client, store.model, chosen.version)
-        if chosen.version
-        else registry.resolve(store.client, store.model, settings.model_stage)
-    )
-    baseline = (
-        reference.read(chosen.reference)
-        if chosen.reference
-        else reference.fetch(store.client, version)
-    )
+    find = registry.version if chosen.version else registry.resolve
+    version = find(store.client, store.model, chosen.version or settings.model_stage)
+    given = chosen.reference
+    baseline = reference.read(given) if given else reference.fetch(store.client, version)
     until = chosen.until or datetime.now(UTC) - timedelta(days=settings.monitor_delay_days)
     window = Window(chosen.since or until - chosen.last, until, version.name, version.number)
     if window.since >= window.until:
@@ -175,8 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(reports.Report.model_json_schema(), indent=2))
         return 0
     settings = load_settings()
+    asks = chosen.request or settings.monitor_requests
     with tracking.explained(settings.mlflow_tracking_uri):
-        store = open_store(settings, "monitoring")
+        store = open_store(settings, "monitoring", writes=asks)  # its account may only read
         report = monitor(store, settings, chosen)
         config = load_config("drift", DriftConfig)
         past = retraining.look_back(store, report, config.consecutive)
@@ -185,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = chosen.out or ROOT / f"artifacts/monitoring/{report.version}-{report.until.date()}"
         write(report, folder)
         try:
-            if chosen.request or settings.monitor_requests:
+            if asks:
                 report = carry_out(store, report, folder, settings, past)
                 write(report, folder)
         finally:  # a log may be all that is left of the report, if asking failed as well

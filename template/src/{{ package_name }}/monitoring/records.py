@@ -21,7 +21,7 @@ import pyarrow.json as pj
 from numpy.typing import NDArray
 from pyarrow import fs, parquet
 
-from ..contract import FEATURES
+from ..contract import FEATURES, SMOKE
 from ..errors import DataError, first_line
 
 SCHEMA = 1  # of serving/prediction_log.py
@@ -34,7 +34,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 
 MALFORMED, OTHER_SCHEMA, CLOCK_SKEW = "malformed", "other_schema", "clock_skew"
 OUTSIDE, OTHER_MODEL, OTHER_VERSION = "outside_window", "other_model", "other_version"
-DUPLICATE = "duplicate"
+DUPLICATE, SMOKE_TEST = "duplicate", "smoke_test"
 # What a healthy service never writes; the other reasons only say that the log holds more.
 FAULTS = (MALFORMED, OTHER_SCHEMA, CLOCK_SKEW)
 
@@ -217,6 +217,8 @@ class Reading:
         leave_out(CLOCK_SKEW, at > _ms(self.now + SKEW))
         leave_out(OUTSIDE, (at < _ms(window.since)) | (at >= _ms(window.until)))
         leave_out(OTHER_MODEL, known["model"] != window.model)
+        smoke = pc.starts_with(table["request_id"], SMOKE).fill_null(False)
+        leave_out(SMOKE_TEST, smoke.to_numpy())
         self.versions.update(known["version"][keep])
         leave_out(OTHER_VERSION, known["version"] != window.version)
         keys = key(known["request_id"], np.nan_to_num(row, nan=-1).astype(np.int64))

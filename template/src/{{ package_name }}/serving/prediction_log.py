@@ -14,12 +14,11 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..bundle import Instances, Scores
 from ..contract import FEATURE_NAMES
 from ..errors import ConfigError
 from ..settings import ROOT, Settings
+from .source import Release
 
 SCHEMA = 1
 STANDARD_OUTPUT = "-"
@@ -36,17 +35,15 @@ class PredictionLog:
     destination
         Nothing (the log is off), `-` for standard output, or a folder, which gets one file per
         day (UTC) and process.
-    model
-        The registered model's name.
     sample
         The fraction of requests that is written, chosen by a hash of the request's id: the same
         request is in or out in every process.
     """
 
-    def __init__(self, destination: str, model: str, sample: float = 1.0) -> None:
+    def __init__(self, destination: str, sample: float = 1.0) -> None:
         self.dropped = 0
         self._folder = ROOT / destination
-        self._model, self._sample = model, sample
+        self._sample = sample
         self._piped = destination == STANDARD_OUTPUT
         self._on = bool(destination) and sample > 0
         self._lock = threading.Lock()
@@ -55,11 +52,7 @@ class PredictionLog:
         self._torn = False
 
     def write(
-        self,
-        request_id: str,
-        version: str,
-        instances: Sequence[Mapping[str, Any]],
-        scores: NDArray[np.float64],
+        self, request_id: str, release: Release, instances: Instances, scores: Scores
     ) -> None:
         """Write one request's instances and their scores, or count them as dropped."""
         if not self._on or not chosen(request_id, self._sample):
@@ -70,8 +63,8 @@ class PredictionLog:
             "time": now,
             "request_id": request_id[:LONGEST_VALUE],
             "row": 0,
-            "model": self._model,
-            "version": version,
+            "model": release.name,
+            "version": release.version,
             "sample": self._sample,
         }
         left = len(instances)
@@ -128,7 +121,7 @@ def open_log(settings: Settings) -> PredictionLog:
             ) from None
         if not os.access(folder, os.W_OK):
             raise ConfigError(f"PREDICTION_LOG={destination}: the folder cannot be written to")
-    return PredictionLog(destination, settings.model_name, settings.prediction_log_sample)
+    return PredictionLog(destination, settings.prediction_log_sample)
 
 
 def chosen(request_id: str, sample: float) -> bool:

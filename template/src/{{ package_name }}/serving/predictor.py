@@ -49,9 +49,7 @@ class Predictor:
             raise HTTPException(500, "the model gave no number for an instance") from None
         finally:
             self._room.leave(size)
-        self._log.write(
-            request.scope["state"]["request_id"], served.release.version, instances, scores
-        )
+        self._log.write(request.scope["state"]["request_id"], served.release, instances, scores)
         count(scores)
         self._count(instances)
         return answer(scores, served.release)

@@ -15,7 +15,7 @@ import pytest
 from pyarrow import parquet
 
 from .. import model_format
-from ..contract import CATEGORIES, FEATURE_NAMES, NUMBERS, TARGET
+from ..contract import CATEGORIES, FEATURE_NAMES, NUMBERS, SMOKE, TARGET
 from ..frames import model_frame
 from ..model import predict
 from ..monitoring import __main__ as monitoring
@@ -124,6 +124,7 @@ BAD_LINES: list[tuple[str, Callable[[Entry], Entry | bytes]]] = [
     ("clock_skew", lambda e: {**e, "time": (NOW + timedelta(days=1)).isoformat()[:23] + "Z"}),
     ("outside_window", lambda e: {**e, "time": "2001-01-01T00:00:00.000Z"}),
     ("other_model", lambda e: {**e, "model": "other"}),
+    ("smoke_test", lambda e: {**e, "request_id": f"{SMOKE}1"}),
     ("other_version", lambda e: {**e, "version": "999"}),
     ("duplicate", lambda e: e),
 ]  # fmt: skip

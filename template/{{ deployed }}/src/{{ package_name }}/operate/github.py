@@ -10,7 +10,7 @@ from . import login, terraform
 from .steps import Step, succeeds
 
 ADDRESS = "MLFLOW_TRACKING_URI"  # whoever sets it has a registry
-PROTECTED = ("evaluation", "monitoring", "training", "staging", "production")  # for main only
+PROTECTED = ("evaluation", "training", "staging", "production")  # for main only
 ENVIRONMENTS = ("plan", *PROTECTED)  # pull requests plan; what may be refused is last
 NO_REVIEWERS = (
     "GitHub takes no reviewer for production: a private repository needs GitHub Enterprise for "
