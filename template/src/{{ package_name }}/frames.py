@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 Values = NDArray[np.float64]
-ROWS_AT_ONCE = 10_000  # as instances, which take twenty times the memory of a table
+ROWS_AT_ONCE = 10_000  # of instances, which take ten times the memory of a table
 TIMES = {"date", "datetime", "datetime64", "string", "mixed", "categorical", "empty"}
 
 
