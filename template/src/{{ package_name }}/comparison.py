@@ -64,7 +64,10 @@ def intervals(
     days: Values,
     seed: int,
 ) -> dict[str, Interval]:
-    """Return each metric with the bounds that hold 95 % of its resamples over days."""
+    """Return each metric with the bounds that hold 95 % of its resamples over days.
+
+    A metric that is not a finite number is as if it was not there, in a resample too.
+    """
     _, day = np.unique(days, return_inverse=True)
     rows_of = [np.flatnonzero(day == each) for each in range(int(day.max()) + 1)]
     rng = np.random.default_rng(seed)
@@ -73,9 +76,10 @@ def intervals(
         drawn = rng.integers(len(rows_of), size=len(rows_of))
         rows = np.concatenate([rows_of[each] for each in drawn])
         for name, value in score(target[rows], predicted[rows]).items():
-            resampled.setdefault(name, []).append(value)
+            if np.isfinite(value):
+                resampled.setdefault(name, []).append(value)
     return {
         name: Interval(value, *np.quantile(resampled[name], [0.025, 0.975]).tolist())
         for name, value in score(target, predicted).items()
-        if name in resampled
+        if name in resampled and np.isfinite(value)
     }

@@ -41,7 +41,7 @@ Until = Annotated[date | int, BeforeValidator(_day_or_days_back)]
 class DataConfig(Section):
     """configs/data.yaml: the raw data and how time divides it."""
 
-    path: Path = Field(description="the raw data, relative to the project")
+    path: Path = Field(description="the raw data, a file or a folder")
     train_until: Until = Field(description="last day of the training rows")
     validation_until: Until = Field(
         description="last day of the validation rows; the rest is holdout"
@@ -92,7 +92,7 @@ class Slices(Section):
     """Floors for groups of rows, so that a good average cannot hide a bad group."""
 
     columns: list[str] = Field(description="each value of each of these features is a slice")
-    min_rows: int = Field(ge=1, description="smaller slices are reported, not judged")
+    min_rows: int = Field(ge=1, description="smaller slices are listed, not judged")
     bounds: dict[str, Bound] = Field(min_length=1)
 
 

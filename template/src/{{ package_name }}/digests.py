@@ -10,6 +10,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
+def path_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or over all files of a folder."""
+    return tree_digest(path) if path.is_dir() else file_digest(path)
+
+
 def tree_digest(folder: Path, leave_out: frozenset[str] = frozenset()) -> str:
     """Return the SHA-256 over the relative names and contents of a folder's files."""
     digest = hashlib.sha256()

@@ -8,12 +8,13 @@ import pandas as pd
 
 from . import bundle, model_format, to_onnx
 from .bundle import Description
-from .contract import CATEGORIES, FEATURES, NUMBERS
+from .contract import CATEGORIES, FEATURES, NUMBERS, Column
 from .errors import ProjectError, first_line
-from .frames import model_frame, to_instances
+from .frames import model_frame, scored
 from .model import Model, predict
 
 PROBED_ROWS = 200
+NEAR, FAR = 1e-6, 1e9  # of an end that is itself not allowed; where the schema sets none
 
 
 class ExportError(ProjectError):
@@ -62,7 +63,7 @@ def _check_and_write(
     (folder / bundle.GRAPH).write_bytes(graph.SerializeToString())
     score = bundle.graph(folder / bundle.GRAPH)
     for name, probe in probes(model_frame(rows)).items():
-        worst = bundle.differ(score(to_instances(probe)), predict(model, probe))
+        worst = bundle.differ(scored(score, probe), predict(model, probe))
         if not worst <= bundle.TOLERANCE:
             raise ExportError(f"its answers differ by {worst:.2g} on {name}")
 
@@ -76,12 +77,21 @@ def probes(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     some = frame.head(PROBED_ROWS)
     unseen = dict.fromkeys(CATEGORIES, "never seen")
     gaps = {c.name: None if c.kind == "category" else np.nan for c in FEATURES if c.nullable}
-    lowest = {c.name: c.at_least if c.at_least is not None else -1e9 for c in FEATURES}
-    highest = {c.name: c.at_most if c.at_most is not None else 1e9 for c in FEATURES}
+    spans = {c.name: ends(c) for c in FEATURES if c.name in NUMBERS}
     return {
         "the rows": frame,
         "unseen categories": some.assign(**unseen),
         "missing values": some.assign(**gaps),
-        "the least values": some.assign(**{name: float(lowest[name]) for name in NUMBERS}),
-        "the greatest values": some.assign(**{name: float(highest[name]) for name in NUMBERS}),
+        "the least values": some.assign(**{name: least for name, (least, _) in spans.items()}),
+        "the greatest values": some.assign(**{name: most for name, (_, most) in spans.items()}),
     }
+
+
+def ends(column: Column) -> tuple[float, float]:
+    """Return about the least and the greatest number that the schema allows in a column."""
+    if column.kind == "boolean":
+        return 0.0, 1.0
+    step = 1.0 if column.kind == "integer" else NEAR
+    low = column.at_least if column.above is None else column.above + step
+    high = column.at_most if column.below is None else column.below - step
+    return -FAR if low is None else float(low), FAR if high is None else float(high)

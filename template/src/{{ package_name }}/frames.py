@@ -1,6 +1,6 @@
 """Tables: raw rows held against schema.py, and the frame and signature that every model has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 Values = NDArray[np.float64]
+ROWS_AT_ONCE = 10_000  # of instances, which take ten times the memory of a table
+TIMES = {"date", "datetime", "datetime64", "string", "mixed", "categorical", "empty"}
 
 
 def to_frame(instances: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -54,6 +56,13 @@ def to_instances(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in values.to_dict("records")]
 
 
+def scored(score: Callable[[list[dict[str, Any]]], Values], frame: pd.DataFrame) -> Values:
+    """Score a frame of features by what takes instances, a part of the rows at a time."""
+    starts = range(0, len(frame) or 1, ROWS_AT_ONCE)
+    parts = (frame.iloc[start : start + ROWS_AT_ONCE] for start in starts)
+    return np.concatenate([score(to_instances(part)) for part in parts])
+
+
 def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     """Check a raw table against the schema.
 
@@ -67,7 +76,8 @@ def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The time column, the features and the target; other columns are dropped.
+        The time column, in UTC where it names a zone, the features and the target; other columns
+        are dropped.
 
     Raises
     ------
@@ -86,9 +96,15 @@ def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     if rows.empty:
         raise DataError(f"{source} has no rows")
     kept = rows[[TIME, *FEATURE_NAMES, TARGET.name]].copy()
-    for name in (*NUMBERS, TARGET.name):
-        if pd.api.types.is_numeric_dtype(kept[name]) or kept[name].isna().all():
-            kept[name] = kept[name].astype("float64")
+    kept[TIME] = _times(kept[TIME], source)
+    for name in (*FEATURE_NAMES, TARGET.name):
+        values = kept[name]
+        if isinstance(values.dtype, (pd.CategoricalDtype, pd.ArrowDtype)):
+            kept[name] = values = values.astype("object")
+        if name not in CATEGORIES:
+            values = values.convert_dtypes() if values.dtype == object else values
+            if pd.api.types.is_numeric_dtype(values) or values.isna().all():
+                kept[name] = values.astype("float64")
     columns = {column.name: _pandera_column(column) for column in (*FEATURES, TARGET)}
     schema = pa.DataFrameSchema({TIME: pa.Column("datetime64[us]", coerce=True), **columns})
     try:
@@ -97,14 +113,29 @@ def validate(rows: pd.DataFrame, source: str) -> pd.DataFrame:
         raise DataError(f"{source}: {_first_failure(error.failure_cases)}") from None
 
 
+def _times(values: "pd.Series[Any]", source: str) -> "pd.Series[Any]":
+    """Read times; what a number, or a day before or after its month, would mean is not guessed."""
+    kind, unknown = pd.api.types.infer_dtype(values), pd.Series(pd.NaT, values.index)
+    iso: dict[str, Any] = {"format": "ISO8601", "utc": True, "errors": "coerce"}
+    times = pd.to_datetime(values, **iso).dt.tz_localize(None) if kind in TIMES else unknown
+    wrong = values[times.isna() & values.notna()]
+    if len(wrong):
+        raise DataError(
+            f"{source}: column {TIME!r} holds {wrong.iloc[0]}, which is neither a date nor text "
+            "such as 2013-06-30; make dates of it in data.py"
+        )
+    return times
+
+
 def _first_failure(failures: pd.DataFrame) -> str:
     first = failures.iloc[0]
     check = str(first["check"])
     same = ["column", "check"]
     alike = (failures[same] == first[same]).all(axis=1).sum()
     if check.startswith("dtype"):
-        expected = check[7:-2]
-        return f"column {first['column']!r} holds {first['failure_case']}, not {expected}"
+        wanted = "text" if first["column"] in CATEGORIES else "numbers"
+        held = f"column {first['column']!r} holds {first['failure_case']}, not {wanted}"
+        return f"{held}, which schema.py asks for; convert it in data.py"
     told = f"column {first['column']!r}: {alike:,} value(s) break the rule {check}"
     row = f" (first: {first['failure_case']!r} in row {first['index']})"
     return told if pd.isna(first["index"]) else told + row

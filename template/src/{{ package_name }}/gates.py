@@ -17,12 +17,11 @@ from . import bundle, comparison, evaluate, holdout, registry
 from .config import Bound, GatesConfig
 from .contract import FEATURE_NAMES, TARGET, example
 from .errors import ConfigError, GateError, first_line
-from .frames import Values, answers, model_frame, signature, to_instances
+from .frames import Values, answers, model_frame, scored, signature
 from .model import predict
 from .model_format import load
 from .schema import TIME
 
-CHAMPION_STAGE = "production"
 TIMED_PREDICTIONS = 25
 PROVENANCE = ("git.", "lock.", "data.", "version.")
 # What to do about a gate that fails, where that is the same whatever was measured.
@@ -35,6 +34,8 @@ ADVICE = {
     "register it under another MODEL_NAME, or retrain it",
     "holdout": "train on the data and dates it was frozen with, or promote with --new-holdout",
 }
+OUTSIDE = "improve the model, or change the bound in configs/gates.yaml and say why in the commit"
+ABSENT = "evaluate.py does not give it for these rows; if they are few, raise slices.min_rows"
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def examine(
         The registry itself does not answer.
     """
     _known_slices(config)
-    champion = registry.aliases(client, version.name).get(CHAMPION_STAGE)
+    champion = registry.aliases(client, version.name).get(registry.PRODUCTION)
     evidence = Evidence(version.name, version.number, version.digest, champion)
     evidence.frozen_holdout = holdout.frozen(client, version.name)
     evidence.provenance = _provenance(client, version)
@@ -118,7 +119,7 @@ def examine(
         evidence.gates.append(_holdout(evidence, rows, new=new_holdout))
         step = "scores"
         predicted = predict(model, model_frame(rows))
-        evidence.gates.append(_export(scorer(to_instances(model_frame(rows))), predicted))
+        evidence.gates.append(_export(scored(scorer, model_frame(rows)), predicted))
         evidence.gates += _scores(evidence, rows, predicted, config)
         step = "improvement"
         evidence.gates.append(_improvement(client, evidence, rows, predicted, config))
@@ -233,14 +234,15 @@ def _scores(
     values = evaluate.score(target, predicted)
     gates = [_within(name, values.get(name), bound) for name, bound in config.holdout.items()]
     for column in config.slices.columns:
-        for value, part in rows.assign(predicted=predicted).groupby(column):
-            gates += _slice(evidence, f"{column}={value}", part, config)
+        for value, part in rows.assign(predicted=predicted).groupby(column, dropna=False):
+            label = f"{column}={'missing' if pd.isna(value) else value!s}"
+            gates += _slice(evidence, label, part, config)
     return gates
 
 
 def _slice(evidence: Evidence, label: str, part: pd.DataFrame, config: GatesConfig) -> list[Gate]:
     judged = len(part) >= config.slices.min_rows
-    found = evaluate.score(*answers(part))
+    found = evaluate.score(*answers(part)) if judged else {}
     metrics = {name: found.get(name) for name in config.slices.bounds}
     evidence.slices.append({"slice": label, "rows": len(part), "judged": judged, **metrics})
     if not judged:
@@ -299,7 +301,7 @@ def _served_scores(client: MlflowClient, champion: registry.Version, rows: pd.Da
             f"version {champion.number} needs {', '.join(sorted(gone))}, which schema.py has no "
             "more: start anew under another MODEL_NAME"
         )
-    return scorer(to_instances(frame))
+    return scored(scorer, frame)
 
 
 def _within(name: str, value: float | None, bound: Bound, unit: str = "") -> Gate:
@@ -313,7 +315,7 @@ def _within(name: str, value: float | None, bound: Bound, unit: str = "") -> Gat
         value is not None and low <= value <= high,
         "not measured" if value is None else f"{value:.4g} {unit}".strip(),
         " and ".join(limits),
-        "improve the model, or change the bound in configs/gates.yaml and say why in the commit",
+        ABSENT if value is None else OUTSIDE,
     )
 
 

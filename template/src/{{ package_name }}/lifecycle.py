@@ -12,8 +12,6 @@ from .errors import ConflictError, GateError, RegistryError
 from .journal import NONE, Event
 from .settings import Settings
 
-PRODUCTION = "production"
-
 
 @dataclass(frozen=True)
 class Move:
@@ -133,7 +131,7 @@ def rollback_target(store: Store, wanted: str | None) -> tuple[registry.Version,
     RegistryError
         Nothing is in production, or no earlier good version is left.
     """
-    current = registry.aliases(store.client, store.model).get(PRODUCTION)
+    current = registry.aliases(store.client, store.model).get(registry.PRODUCTION)
     if current is None:
         raise RegistryError(f"model {store.model!r} has nothing in production to roll back from")
     fit = {
@@ -144,7 +142,7 @@ def rollback_target(store: Store, wanted: str | None) -> tuple[registry.Version,
     served = dict.fromkeys(
         event.after
         for event in store.history()
-        if event.stage == PRODUCTION and event.outcome == journal.DONE
+        if event.stage == registry.PRODUCTION and event.outcome == journal.DONE
     )
     good = [fit[number] for number in served if number in fit]
     if wanted is None and not good:

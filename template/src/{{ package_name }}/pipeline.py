@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import mlflow
@@ -87,19 +88,14 @@ class Pipeline:
         """Load the raw data and hold it against the schema."""
         try:
             rows = data.load(self.source)
-        except KeyError as error:
-            raise DataError(
-                f"{self.data.path} has no column {error}, which data.py uses"
-            ) from error
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{self.data.path} cannot be read: {first_line(error)}") from error
+        except (KeyError, OSError, ValueError, TypeError) as error:
+            raise DataError(f"{self.data.path} {_fault(error)}") from error
         validate(rows, str(self.data.path)).to_parquet(out / "rows.parquet", index=False)
 
     def preprocess(self, out: Path) -> None:
         """Divide the rows by time."""
         rows = pd.read_parquet(self.root / "ingest" / "rows.parquet")
-        dated = self.data.dated(rows[TIME].max().date())
-        for name, part in preprocess.split(rows, dated)._asdict().items():
+        for name, part in preprocess.split(rows, self.dated)._asdict().items():
             if part.empty:
                 raise DataError(
                     f"the {name} split has no rows; check the dates in configs/data.yaml"
@@ -189,13 +185,23 @@ class Pipeline:
         return self.client
 
 
+def _fault(error: Exception) -> str:
+    """Say what data.py could not do, and on which of its lines."""
+    frames_of = extract_tb(error.__traceback__)
+    lines = [str(frame.lineno) for frame in frames_of if frame.filename == data.__file__]
+    place = ":".join(["data.py", *lines[-1:]])
+    if isinstance(error, KeyError):
+        return f"has no column {error}, which {place} uses"
+    return f"cannot be read: {first_line(error)} ({place})"
+
+
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Turn nested metrics into MLflow names such as ``holdout/NAME``."""
     return dict(pd.json_normalize(dict(metrics), sep="/").iloc[0])
 
 
 def _with_predictions(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
-    return rows.assign(predicted=predict(model, model_frame(rows)))
+    return rows[[TIME, TARGET.name]].assign(predicted=predict(model, model_frame(rows)))
 
 
 def _score(rows: pd.DataFrame) -> dict[str, float]:

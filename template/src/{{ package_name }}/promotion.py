@@ -33,7 +33,7 @@ def candidate(store: Store, number: str | None, stage: str = "staging") -> regis
         return registry.resolve(store.client, store.model, number)
     if number is not None:
         return registry.version(store.client, store.model, number)
-    if stage == lifecycle.PRODUCTION:
+    if stage == registry.PRODUCTION:
         return registry.resolve(store.client, store.model, "staging")
     found = registry.versions(store.client, store.model)
     if not found:
@@ -89,12 +89,12 @@ def promote(store: Store, chosen: argparse.Namespace) -> Result:
     _as_expected(chosen, version, before)
     if before == version.number:
         return {**result, "moved": False, "why": "it is there already"}
-    if stage == lifecycle.PRODUCTION and held.get("staging") != version.number:
+    if stage == registry.PRODUCTION and held.get("staging") != version.number:
         raise GateError(f"version {version.number} is not in staging; promote it there first")
     found = examine(store, version, new_holdout=chosen.new_holdout)
     card = write_card(store, version, found.as_dict())
     move = _move(chosen, version, before, found)
-    spared = PRODUCTION_ONLY if stage != lifecycle.PRODUCTION else frozenset()
+    spared = PRODUCTION_ONLY if stage != registry.PRODUCTION else frozenset()
     failed = [gate for gate in found.failed if gate.name not in spared]
     if failed:
         if not chosen.dry_run:
@@ -140,7 +140,7 @@ def rollback(store: Store, chosen: argparse.Namespace) -> Result:
     target, current = lifecycle.rollback_target(store, chosen.to)
     with tempfile.TemporaryDirectory() as folder:
         bundle.load(registry.fetch_bundle(store.client, target, Path(folder)))([example()])
-    stage, number = lifecycle.PRODUCTION, target.number
+    stage, number = registry.PRODUCTION, target.number
     result = {"model": store.model, "stage": stage, "version": number, "previous": current}
     if chosen.dry_run:
         return {**result, "moved": False, "why": f"dry run: version {number} loads"}

@@ -73,8 +73,7 @@ def show_move(result: Result, console: Console) -> None:
 
 def show_repair(result: Result, console: Console) -> None:
     """Print what was repaired."""
-    lines = result["done"] or result.get("attention") or ["nothing to repair"]
-    for line in lines:
+    for line in result["done"] or result.get("attention") or ["nothing to repair"]:
         console.print(line, soft_wrap=True)
 
 

@@ -42,7 +42,7 @@ def register(logged: Logged, name: str) -> dict[str, str]:
     Returns
     -------
     dict
-        name, version, run_id, experiment_id and sha256.
+        name, version, run_id, experiment_id, sha256, and the bundle's note, if it has one.
     """
     info, tags = logged
     client = MlflowClient()  # mlflow.register_model does the same, but prints
@@ -69,6 +69,7 @@ def register(logged: Logged, name: str) -> dict[str, str]:
         "run_id": run.info.run_id,
         "experiment_id": run.info.experiment_id,
         "sha256": tags[registry.DIGEST_TAG],
+        "note": tags.get(registry.NOTE_TAG, ""),
     }
 
 

@@ -14,7 +14,8 @@ from .backend import TAG_JOINT
 from .digests import tree_digest
 from .errors import RegistryError, no_version
 
-STAGES = ("staging", "production")
+PRODUCTION = "production"
+STAGES = ("staging", PRODUCTION)
 DIGEST_TAG = "sha256"
 BUNDLE = "bundle"  # the folder, among the artifacts of a version's run, that a service loads
 BUNDLE_DIGEST_TAG = f"bundle{TAG_JOINT}sha256"

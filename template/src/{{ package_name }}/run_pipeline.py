@@ -46,6 +46,8 @@ def show(pipeline: Pipeline, console: Console) -> None:
     version = pipeline.read("register/version.json")
     page = tracking.run_page(pipeline.settings, version["experiment_id"], version["run_id"])
     console.print(f"\nRegistered {version['name']} version {version['version']}", highlight=False)
+    if note := version.get("note"):
+        console.print(f"Served  natively, {note} (docs/serving.md)", highlight=False)
     console.print(f"Plots   {pipeline.root / 'evaluate'}", highlight=False, soft_wrap=True)
     console.print(f"Run     {page}", highlight=False, soft_wrap=True)
     console.print("Next    make promote", highlight=False)
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.sweep is not None:
         sweep(pipeline, chosen.sweep, console)
         return 0
-    if not pipeline.source.is_file():
+    if not pipeline.source.exists():
         raise DataError(f"{pipeline.source} does not exist; set `path` in configs/data.yaml")
     first = chosen.stage or chosen.first or NAMES[0]
     last = chosen.stage or chosen.last or NAMES[-1]

@@ -1,9 +1,9 @@
 """The pipeline's memory: run a stage only when something it depends on has changed.
 
 A stage's fingerprint is a hash over its parameters, its input files, the source of every module
-of this package it imports, the versions of the project's dependencies, and the fingerprints of
-the stages before it. Outputs are written to a temporary folder that is renamed when complete, so
-a killed run leaves either the old outputs or the new ones.
+of this package it imports, the versions of Python and of the project's dependencies, and the
+fingerprints of the stages before it. Outputs are written to a temporary folder that is renamed
+when complete, so a killed run leaves either the old outputs or the new ones.
 """
 
 import ast
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import sysconfig
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from .digests import file_digest, tree_digest
+from .digests import file_digest, path_digest, tree_digest
 from .errors import StageError
 from .settings import ROOT
 
@@ -75,22 +76,35 @@ def _imported(node: ast.AST, path: Path) -> list[Path]:
 
 
 def dependency_versions() -> dict[str, str]:
-    """Return the installed version of each library that serving or training asks for by name."""
+    """Return the installed version of each library that serving or training asks for by name.
+
+    Raises
+    ------
+    StageError
+        One of them is not installed.
+    """
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    lines = [*asked["project"]["dependencies"], *asked["dependency-groups"]["train"]]
+    groups = asked["dependency-groups"]
+    added = [*groups.get("extra", []), *groups.get("extra-serving", [])]
+    lines = [*asked["project"]["dependencies"], *groups["train"], *added]
     requirements = [Requirement(line) for line in lines if isinstance(line, str)]
-    return {r.name: metadata.version(r.name) for r in requirements if r.marker is None}
+    try:
+        return {r.name: metadata.version(r.name) for r in requirements if r.marker is None}
+    except metadata.PackageNotFoundError as error:
+        raise StageError(
+            f"pyproject.toml names {error.name}, which is not installed; run `make install`"
+        ) from None
 
 
 def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
     """Return each stage's fingerprint; each includes the one before it."""
     result: dict[str, str] = {}
-    versions = dependency_versions()
+    versions = {"python": sysconfig.get_python_version(), **dependency_versions()}
     previous = ""
     for stage in stages:
         files = source_files(stage.modules)
         sources = {path.relative_to(CODE.parent).as_posix(): file_digest(path) for path in files}
-        inputs = [file_digest(path) for path in stage.files]
+        inputs = [path_digest(path) for path in stage.files]
         content = [stage.name, dict(stage.params), inputs, sources, versions, previous]
         text = json.dumps(content, sort_keys=True, default=str)
         previous = hashlib.sha256(text.encode()).hexdigest()

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from . import backend
 from .creation import RETRIES, once, unrepeated
-from .digests import file_digest
+from .digests import file_digest, path_digest
 from .errors import RegistryError, first_line
 from .settings import ROOT, Settings, shown
 from .stages import dependency_versions
@@ -250,7 +250,8 @@ def provenance(data: Path) -> dict[str, str]:
         "git.sha": _git("rev-parse", "HEAD") or "none",
         "git.dirty": str(bool(_git("status", "--porcelain"))).lower(),
         "lock.sha256": file_digest(lock) if lock.is_file() else "none",
-        "data.sha256": file_digest(data),
+        "data.sha256": path_digest(data),
+        "version.python": platform.python_version(),
         **versions,
     }
 

@@ -24,19 +24,12 @@ TWO_SIDED = 1.96
 
 @dataclass(frozen=True)
 class Labelled:
-    """Predictions whose label has arrived, and how many were served in the window in all."""
+    """Predictions whose label has arrived, finite, and how many were served in all."""
 
     target: Values
     predicted: Values
-    times: NDArray[np.datetime64] | None
+    times: NDArray[np.datetime64]
     served: int
-
-    @property
-    def usable(self) -> "Labelled":
-        """The rows whose label and score are finite."""
-        rows = np.isfinite(self.target) & np.isfinite(self.predicted)
-        times = None if self.times is None else self.times[rows]
-        return Labelled(self.target[rows], self.predicted[rows], times, self.served)
 
 
 class Performance(BaseModel):
@@ -57,7 +50,7 @@ class Performance(BaseModel):
 
 
 def judge(
-    score: Score, window: Labelled, holdout: Mapping[str, Metric], config: DriftConfig
+    score: Score, rows: Labelled, holdout: Mapping[str, Metric], config: DriftConfig
 ) -> Performance:
     """Compare the labelled rows' metrics with the holdout's.
 
@@ -68,14 +61,13 @@ def judge(
     ----------
     score
         The metrics, as in evaluate.py.
-    window
-        The labelled predictions; those that are not finite are left out.
+    rows
+        The labelled predictions.
     holdout
         The metrics and bounds in the reference profile.
     config
         The metrics to watch, their tolerances, and how many labels it takes.
     """
-    rows = window.usable
     labelled = len(rows.target)
     coverage = labelled / rows.served if rows.served else 0.0
     told = f"{labelled:,} of {rows.served:,} predictions have a label ({coverage:.0%})"
@@ -100,13 +92,9 @@ def judge(
 
 
 def _metrics(score: Score, rows: Labelled) -> dict[str, Metric]:
-    count, times = len(rows.target), rows.times
-    order = np.arange(count) if times is None else np.argsort(times, kind="stable")
-    clusters = np.empty(count)
-    clusters[order] = np.arange(count) * STRETCHES // count
-    if times is not None:
-        days = times.astype("datetime64[D]").astype(np.float64)
-        clusters = days if len(np.unique(days)) >= MIN_DAYS else clusters
+    clusters, count = rows.times.astype("datetime64[D]").astype(np.float64), len(rows.times)
+    if len(np.unique(clusters)) < MIN_DAYS:
+        clusters[np.argsort(rows.times, kind="stable")] = np.arange(count) * STRETCHES // count
     found = comparison.intervals(score, rows.target, rows.predicted, clusters, SEED)
     return {n: Metric(value=i.value, low=i.low, high=i.high) for n, i in found.items()}
 

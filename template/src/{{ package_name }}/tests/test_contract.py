@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
 
 from .. import contract, frames
-from ..contract import FEATURE_NAMES, FEATURES, NUMBERS, TARGET, Column
+from ..contract import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS, TARGET, Column
 from ..errors import ConfigError, DataError
 from ..schema import TIME
 from ..serving.request import Instance
@@ -161,3 +161,28 @@ def test_stage_files_of_the_first_release_find_what_they_import(name: str) -> No
     assert getattr(contract, name) is getattr(frames, name)
     with pytest.raises(AttributeError, match="no attribute 'frame'"):
         _ = contract.frame
+
+
+@pytest.mark.parametrize("value", [20130101, 1.7e9, True, "05/03/2013"])
+def test_a_time_that_could_mean_another_is_refused(value: Any) -> None:
+    rows = table(contract.example(), contract.example()).assign(**{TIME: value})
+    with pytest.raises(DataError, match=f"'{TIME}' holds {value}, .* make dates of it in data.py"):
+        frames.validate(rows, "rows")
+
+
+def test_times_of_a_zone_become_those_of_utc() -> None:
+    rows = table(contract.example()).assign(**{TIME: "2013-06-30T23:00:00-05:00"})
+    assert frames.validate(rows, "rows")[TIME].tolist() == [pd.Timestamp("2013-07-01 04:00")]
+
+
+@pytest.mark.parametrize("kind", ["object", "category", "arrow"])
+def test_it_does_not_matter_how_pandas_holds_a_column(kind: Any) -> None:
+    rows = table(contract.example(), contract.example())
+    gaps = {c.name: [rows[c.name][0], None] for c in FEATURES if c.nullable}
+    rows = rows.assign(**{name: pd.Series(held, dtype="object") for name, held in gaps.items()})
+    held = rows.convert_dtypes(dtype_backend="pyarrow") if kind == "arrow" else rows.astype(kind)
+    found, wanted = frames.validate(held, "rows"), frames.validate(rows, "rows")
+    pd.testing.assert_frame_equal(found, wanted, check_dtype=False)
+    for name in CATEGORIES:
+        with pytest.raises(DataError, match=f"'{name}' holds 1, not text, .* in data.py"):
+            frames.validate(rows.assign(**{name: 1}), "rows")

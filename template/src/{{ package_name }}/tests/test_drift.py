@@ -247,15 +247,15 @@ def test_labels_tell_whether_the_model_got_worse(scale: float, state: str) -> No
 
 
 def test_few_labels_or_none_say_nothing() -> None:
-    broken = np.full(3000, np.nan)
-    found = judge(error, Labelled(broken, np.zeros(3000), None, 3000), {}, CONFIG)
+    few = np.ones(30)
+    found = judge(error, Labelled(few, few, days(30, 30), 3000), {}, CONFIG)
     assert found.state == "unknown"
-    assert "0 of 3,000 predictions have a label (0%); 200 are needed" in found.sentences[0]
+    assert "30 of 3,000 predictions have a label (1%); 200 are needed" in found.sentences[0]
 
 
 def test_a_metric_that_one_class_does_not_define_is_unknown() -> None:
     ones = np.ones(500)
-    found = judge(lambda *_: {}, Labelled(ones, ones, None, 500), {}, CONFIG)
+    found = judge(lambda *_: {}, Labelled(ones, ones, days(500, 5), 500), {}, CONFIG)
     assert found.state == "unknown"
 
 
@@ -265,7 +265,8 @@ def test_a_drop_in_performance_outranks_drift_and_broken_data_comes_next() -> No
         return Finding(**about, statistic=1, p=0, effect=1, floor=0)
 
     holdout = {"error": Metric(value=0.1, low=0.09, high=0.11)}
-    dropped = judge(error, Labelled(np.ones(500), np.zeros(500), None, 500), holdout, CONFIG)
+    rows = Labelled(np.ones(500), np.zeros(500), days(500, 5), 500)
+    dropped = judge(error, rows, holdout, CONFIG)
     told = reasons(dropped, [finding("distribution"), finding("prediction"), finding("range")])
     assert told[0].startswith("error 1.000")
     assert told[-3:] == ["range", "prediction", "distribution"]

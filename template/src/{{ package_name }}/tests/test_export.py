@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from pydantic import BaseModel, Field
 
-from .. import bundle, export, model_format, registry, to_onnx
-from ..contract import CATEGORIES, FEATURES, NUMBERS, Column, example
+from .. import bundle, export, frames, model_format, registry, to_onnx
+from ..contract import CATEGORIES, FEATURES, NUMBERS, Column, columns, example
 from ..errors import RegistryError
 from ..frames import model_frame, to_frame, to_instances
 from ..model import Model, predict
@@ -221,3 +222,20 @@ def test_the_registered_version_carries_its_bundle(trained: Project) -> None:
     )
     assert version.tags[registry.RUNTIME_TAG] == "onnx"
     assert len(version.tags[registry.BUNDLE_DIGEST_TAG]) == 64
+
+
+def test_numbers_are_tried_at_the_ends_that_the_schema_sets() -> None:
+    class Person(BaseModel):
+        age: int = Field(gt=17, le=120)
+        paid: float = Field(gt=0)
+        member: bool
+
+    ends = [export.ends(column) for column in columns(Person)]
+    assert ends == [(18, 120), (export.NEAR, export.FAR), (0, 1)]
+
+
+def test_a_table_is_scored_in_parts(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "ROWS_AT_ONCE", 3)
+    frame = model_frame(sample[1].head(7))
+    sizes = frames.scored(lambda part: np.full(len(part), float(len(part))), frame)
+    assert sizes.tolist() == [3, 3, 3, 3, 3, 3, 1]

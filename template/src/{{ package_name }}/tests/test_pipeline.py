@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pytest
 
 from .. import config, digests, frames, hooks, pipeline, preprocess, run_pipeline, stages, tracking
 from ..contract import NUMBERS
+from ..data import load
 from ..errors import INTERRUPTED, TERMINATED, ConfigError, terminate
 from ..schema import TIME
 from ..settings import PACKAGE
@@ -131,6 +133,7 @@ def test_a_run_records_its_parameters_metrics_and_provenance(trained: Project) -
     assert tags["lock.sha256"] == digests.file_digest(trained.folder / "uv.lock")
     assert tags["data.sha256"] == digests.file_digest(trained.raw)
     assert tags["version.mlflow"] == mlflow.__version__
+    assert tags["version.python"].startswith("3.")
 
 
 def test_a_run_records_its_data_training_and_plots(trained: Project) -> None:
@@ -300,3 +303,21 @@ def test_each_stage_file_can_be_asked_for_alone(project: Project) -> None:
     for name in pipeline.NAMES:
         assert run_pipeline.main([name]) == 0
     assert config.load("data", config.DataConfig) == project.pipeline().data
+
+
+def test_what_data_py_cannot_read_names_its_line(project: Project, message: Message) -> None:
+    damage(project.raw)
+    assert re.search(r"\(data\.py:\d+\)$", message(lambda: run_pipeline.main([])))
+
+
+def test_a_folder_may_be_the_data(project: Project) -> None:
+    """What data.py makes of it is its own matter."""
+    file = project.raw.with_name("rows")
+    project.raw.rename(file)
+    project.raw.mkdir()
+    file.rename(project.raw / project.raw.name)
+    project.patch.setattr(f"{PACKAGE}.data.load", lambda folder: load(folder / folder.name))
+    assert run_pipeline.main([]) == 0
+    assert stale(project.pipeline()) == []
+    (project.raw / "more").touch()
+    assert stale(project.pipeline()) == list(pipeline.NAMES)

@@ -1,19 +1,23 @@
 """A stage runs when something it depends on has changed, and never leaves half an output."""
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from rich.console import Console
 
-from .. import digests, settings, stages
+from .. import digests, run_pipeline, settings, stages
 from ..errors import StageError
 from ..settings import PACKAGE
+from .conftest import Project
 
 NAMES = ("first", "second", "third")
 
@@ -143,6 +147,33 @@ def test_a_failing_stage_leaves_the_old_outputs_and_nothing_else(line: Line) -> 
         stages.execute(stage, "mark", line.root)
     assert digests.tree_digest(line.root) == before
     assert sorted(p.name for p in line.root.iterdir()) == [".lock", *sorted(NAMES)]
+
+
+def test_the_python_and_what_is_added_are_depended_on(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "pyproject.toml"
+    asked.write_text(
+        "[project]\ndependencies = []\n[dependency-groups]\n"
+        'train = ["pandas"]\nextra = ["numpy>=1"]\nextra-serving = ["pydantic"]\n'
+    )
+    monkeypatch.setattr(stages, "ROOT", tmp_path)
+    assert set(stages.dependency_versions()) == {"numpy", "pandas", "pydantic"}
+    line.run()
+    monkeypatch.setattr(sysconfig, "get_python_version", lambda: "4.0")
+    assert line.run() == list(NAMES)
+    asked.write_text(asked.read_text().replace("numpy", "not-there"))
+    with pytest.raises(StageError, match="names not-there, which is not installed; run `make ins"):
+        line.run()
+
+
+def test_a_model_that_is_not_exported_is_told(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = {"note": "not exported to ONNX: odd"}
+    (project.outputs / "register/version.json").write_text(json.dumps(project.version() | note))
+    run_pipeline.show(project.pipeline(), Console())
+    assert "Served  natively, not exported to ONNX: odd" in capsys.readouterr().out
 
 
 HANGING = """

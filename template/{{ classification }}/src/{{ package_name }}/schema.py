@@ -7,7 +7,9 @@ derive from the two classes below. Types: `str` is a category, `int` and `float`
 
 from pydantic import BaseModel, ConfigDict, Field
 
-TIME = "date"  # the raw data's column that orders the rows; not a feature
+# The raw data's column that orders the rows; not a feature. Where times name a zone, days are those
+# of UTC: to divide by local days, have data.py drop the zone (`.dt.tz_localize(None)`).
+TIME = "date"
 
 
 class Features(BaseModel):

@@ -31,7 +31,7 @@ from .graphs import columns, inputs
 from .model import Model
 
 LESS_OR_EQUAL, MEMBER = 0, 6  # modes of TreeEnsemble's nodes
-OPSET, TREE_OPSET, IR_VERSION = 18, 5, 10
+OPSET, ML_OPSET, TREE_OPSET, IR_VERSION = 18, 3, 5, 10
 BITS = 32  # in one word of a split's set of categories
 NODE = (  # where it leads is a number, and 1 if that is a leaf's
     "featureids", "modes", "splits", "truenodeids", "trueleafs", "falsenodeids", "falseleafs",
@@ -59,7 +59,7 @@ def convert(model: Model, *, single: bool = False) -> onnx.ModelProto:
         [(name, StringTensorType([None, 1])) for name in CATEGORIES]
         + [(name, number([None, 1])) for name in NUMBERS],
         options={id(model): {"zipmap": False}} if is_classifier(model) else None,
-        target_opset={"": OPSET, "ai.onnx.ml": 3},
+        target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET},
         custom_conversion_functions=dict.fromkeys(boosting, _boosting),
         custom_shape_calculators=dict.fromkeys(boosting, _shapes),
     )
@@ -75,7 +75,10 @@ def convert(model: Model, *, single: bool = False) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes, "served", inputs(), [output], [*found.graph.initializer, *_constants()]
     )
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", TREE_OPSET)]
+    # TreeEnsemble came with the version that dropped what skl2onnx writes other trees with.
+    ours = any(node.op_type == "TreeEnsemble" for node in nodes)
+    known = TREE_OPSET if ours else ML_OPSET
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", known)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
 
 
@@ -123,7 +126,7 @@ def _boosting(scope: Any, operator: Any, container: Any) -> None:
         container.add_node(kind, words, [result], name=name, **attributes)
         return result
 
-    trees = {"op_domain": "ai.onnx.ml", "op_version": 3, **_trees(estimator)}
+    trees = {"op_domain": "ai.onnx.ml", "op_version": ML_OPSET, **_trees(estimator)}
     features = operator.inputs[0].full_name
     if not isinstance(operator.inputs[0].type, DoubleTensorType):
         features = add("Cast", [features], to=TensorProto.DOUBLE)

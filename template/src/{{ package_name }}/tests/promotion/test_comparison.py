@@ -97,8 +97,10 @@ def test_a_loss_that_is_not_a_number_does_not_promote() -> None:
 def test_metrics_that_some_resamples_lack_are_still_bounded() -> None:
     def score(target: Values, predicted: Values) -> dict[str, float]:
         found = {"error": float(np.abs(target - predicted).mean())}
-        return found | ({"rare": 1.0} if target.max() == 39 else {})
+        undefined = {"never": np.nan, "rare": np.nan} if target.min() else {"never": np.nan}
+        return found | ({"rare": 1.0} if target.max() == 39 else {}) | undefined
 
     found = intervals(score, DAYS, np.zeros(DAYS.size), DAYS, seed=0)
+    assert found.keys() == {"error", "rare"}
     assert found["error"].low < found["error"].value < found["error"].high
     assert found["rare"] == Interval(1.0, 1.0, 1.0)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ... import bundle, evaluate, gates, model_format, registry
+from ... import bundle, config, evaluate, gates, model_format, registry
+from ...config import GatesConfig
 from ...contract import FEATURE_NAMES
 from ...digests import tree_digest
 from ...errors import ConfigError, ConflictError, GateError, RegistryError
@@ -272,3 +273,15 @@ def test_an_unmeasurable_champion_keeps_the_candidate_out(world: World) -> None:
     assert "the difference may be noise" in refused(world)
     plant_bundle(world, champion, original.parent, own_digest=False)
     assert "altered or truncated" in refused(world).partition("improvement: ")[2]
+
+
+def test_rows_without_a_value_are_a_slice_and_few_rows_are_told(world: World) -> None:
+    name = FEATURE_NAMES[0]
+    bound_slices(world, name, min_rows=100)
+    rows = pd.read_parquet(world.models.holdout).assign(**{name: None})
+    world.patch.setattr(evaluate, "score", lambda *_: {})
+    evidence, settings = gates.Evidence("m", "1", None, None), config.load("gates", GatesConfig)
+    *_, gate = gates._scores(evidence, rows, np.zeros(len(rows)), settings)
+    assert gate.name.endswith(f" of {name}=missing")
+    assert (gate.measured, gate.passed) == ("not measured", False)
+    assert "raise slices.min_rows" in gate.advice
