@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ..contract import CATEGORIES, FEATURE_NAMES, NUMBERS, example
+from ..monitoring.__main__ import moment
+from ..monitoring.records import Window
 from ..serving import prediction_log
 from ..serving.prediction_log import (
     LONGEST_LINE,
@@ -174,3 +176,8 @@ def test_workers_do_not_break_each_others_lines(tmp_path: Path, piped: bool) -> 
     subprocess.run(["sh", "-c", script, sys.executable, WRITER, target], check=True)
     found = entries(tmp_path)
     assert len({(entry["request_id"], entry["row"]) for entry in found}) == len(found) == 2 * 6000
+
+
+def test_a_window_that_begins_in_another_zone_reads_the_file_of_that_day_in_utc() -> None:
+    since = moment("2026-01-31T00:00+05:00")
+    assert Window(since, since + timedelta(days=1), "m", "1").holds("2026-01-30-host-1.jsonl")

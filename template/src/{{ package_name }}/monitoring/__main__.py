@@ -50,9 +50,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def moment(text: str) -> datetime:
-    """Read a time, or the beginning of a day; in UTC unless it says otherwise."""
+    """Read a time, or the beginning of a day, in UTC unless it says otherwise, as one in UTC."""
     found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def day_end(text: str) -> datetime:
