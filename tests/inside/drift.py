@@ -1,3 +1,5 @@
+"""Tests run inside a rendered project: what has changed is named, and noise is not."""
+
 from collections.abc import Callable
 from datetime import date
 from typing import Any

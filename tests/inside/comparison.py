@@ -1,11 +1,13 @@
+"""Tests run inside a rendered project: a candidate is better only beyond doubt."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ...comparison import Interval, improvement, intervals
-from ...config import Comparison
+from ..comparison import Interval, improvement, intervals
+from ..config import Comparison
 
 Values = NDArray[np.float64]
 CONFIG = Comparison(resamples=1000)

@@ -1,4 +1,4 @@
-"""A stage runs when something it depends on has changed, and never leaves half an output."""
+"""Tests run inside a rendered project: what changed runs again, and nothing is left by half."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Boosting is exported exactly, to the last split; other pipelines as far as skl2onnx goes."""
+"""Tests run inside a rendered project: boosting is exported exactly, others where they can be."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def test_values_at_every_threshold_go_the_same_way(rows: pd.DataFrame, tmp_path:
     model = fit(boosting(), rows)
     assert export.export(model, rows, tmp_path).runtime == "onnx"
     scorer, frame = bundle.load(tmp_path), model_frame(rows)
-    trees = [tree.nodes for (tree,) in model.named_steps["estimator"]._predictors]
+    trees = [tree.nodes for (tree,) in model.named_steps["estimator"]._predictors]  # noqa: SLF001
     nodes = np.concatenate(trees)
     splits = nodes[(nodes["is_leaf"] == 0) & (nodes["is_categorical"] == 0)]
     for column, name in enumerate(NUMBERS, start=len(CATEGORIES)):

@@ -1,3 +1,5 @@
+"""Tests run inside a rendered project: a profile counts each row once, however the rows come."""
+
 from typing import Any
 
 import numpy as np
