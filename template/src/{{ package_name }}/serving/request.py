@@ -31,7 +31,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 MOST_PROBLEMS = 20
 LONGEST_NAME = 80
-INTEGERS = {column.name for column in FEATURES if column.kind == "integer"}
+INTEGERS = {column.name: column for column in FEATURES if column.kind == "integer"}
+ENDLESS = any([c.at_least, c.above, c.at_most, c.below].count(None) > 2 for c in INTEGERS.values())  # noqa: PLR2004
 
 
 class Instance(Features):
@@ -42,6 +43,8 @@ class Instance(Features):
     def _whole(cls, value: object, about: ValidationInfo) -> object:
         if isinstance(value, float) and value.is_integer() and about.field_name in INTEGERS:
             return int(value)
+        if isinstance(value, int) and value.bit_length() > 1023:  # noqa: PLR2004 - of a double
+            raise ValueError("Number beyond those of a double")
         return value
 
 
@@ -60,13 +63,15 @@ class Parser:
     """Turns what clients send into instances.
 
     The schema's own class is tried first, because it runs in native code alone; what it refuses is
-    looked at again by `Instance`, which accepts whole numbers in either notation.
+    looked at again by `Instance`, which accepts whole numbers in either notation. Integers without
+    bounds are left to `Instance`, because they may be beyond what any model computes with.
     """
 
     def __init__(self, max_instances: int) -> None:
         self.model = request_model(Instance, max_instances)
         self._patient: TypeAdapter[Any] = TypeAdapter(self.model)
-        self._quick: TypeAdapter[Any] = TypeAdapter(request_model(Features, max_instances))
+        instance = Instance if ENDLESS else Features
+        self._quick: TypeAdapter[Any] = TypeAdapter(request_model(instance, max_instances))
 
     def body(self, body: bytes) -> list[dict[str, Any]]:
         """Return the instances in the body of a request.

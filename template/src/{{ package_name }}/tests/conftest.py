@@ -112,10 +112,9 @@ def slice_data(folder: Path) -> None:
 
 def values(column: Column) -> st.SearchStrategy[Any]:
     """Values that the schema allows in a column; where it has no bounds, up to a trillion."""
-    low = max((v for v in (column.at_least, column.above) if v is not None), default=-1e12)
-    high = min(
-        (v for v in (column.at_most, column.below) if v is not None), default=1e12 + abs(low)
-    )
+    lows, highs = (column.at_least, column.above), (column.at_most, column.below)
+    low = max((end for end in lows if end is not None), default=-1e12)
+    high = min((end for end in highs if end is not None), default=1e12 + abs(low))
     kinds: dict[str, st.SearchStrategy[Any]] = {
         "category": st.text(max_size=column.longest),
         "boolean": st.booleans(),
