@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +40,7 @@ SERVING_BYTES = 180e6  # without the bytecode
 SERVING_PACKAGES = 28
 NOT_SERVED = {"mlflow", "mlflow_skinny", "onnx", "pandas", "pyarrow", "scikit_learn", "torch"}
 NAMES = ("vars.MLFLOW_EXPERIMENT_NAME", "vars.MODEL_NAME")
+SHOP = INSIDE / "shop"
 STAGES = ("ingest", "preprocess", "train", "evaluate", "register")
 FLIGHT = {
     "carrier": "UA", "origin": "EWR", "dest": "SFO", "weekday": 5, "departure_minute": 1065,
@@ -207,6 +208,7 @@ def test_first_run_executes_every_stage(trained: tuple[Executed, str]) -> None:
     assert all(stage in printed for stage in STAGES)
     assert "unchanged" not in printed
     assert f"Registered {PACKAGE} version 1" in printed
+    assert list((project.path / "artifacts/evaluate").glob("*.png"))
     assert git(project.path, "status", "--porcelain") == ""
 
 
@@ -468,16 +470,54 @@ def test_retrain_workflow_trains_and_stages_and_leaves_production_alone(
     assert without.codes == {"Require a shared registry": 1}
 
 
-@pytest.mark.parametrize("name", ["prediction_log", "raw_data", "retraining"])
-def test_more_tests_than_a_project_is_given_pass(promoted: Executed, name: str) -> None:
+ONCE = (
+    "comparison", "drift", "prediction_log", "profile", "raw_data", "retraining", "stages",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [ONCE, ("exactness",), ("to_onnx",)], ids="-".join)
+def test_more_tests_than_a_project_is_given_pass(promoted: Executed, names: Sequence[str]) -> None:
     """They need the project's fixtures, and test what its users have no reason to change."""
-    _only_once(promoted)
-    path = promoted.path / "src" / PACKAGE / "tests" / f"test_more_{name}.py"
-    shutil.copy2(INSIDE / f"{name}.py", path)
+    if names == ONCE:
+        _only_once(promoted)
+    if names == ("to_onnx",) and promoted.answers["framework"] != "sklearn":
+        pytest.skip("it has no exporter of trees")
+    folder = promoted.path / "src" / PACKAGE / "tests"
+    paths = [folder / f"test_more_{name}.py" for name in names]
+    for name, path in zip(names, paths, strict=True):
+        shutil.copy2(INSIDE / f"{name}.py", path)
     try:
-        assert " passed" in promoted.run("uv", "run", "--no-sync", "pytest", "-q", str(path))
+        said = promoted.run("uv", "run", "--no-sync", "pytest", "-q", *map(str, paths))
     finally:
-        path.unlink()
+        for path in paths:
+            path.unlink()
+    assert " passed" in said
+
+
+def test_another_schema_with_other_data_and_another_model_passes(
+    installed: Executed, tmp_path: Path
+) -> None:
+    """What a project tests beside its owner's files holds whatever these become.
+
+    Another checkout in the same environment, without the tests that read none of them.
+    """
+    _only_once(installed)
+    path = tmp_path / "shop"
+    git(installed.path, "clone", "--quiet", ".", str(path))
+    shutil.copytree(SHOP / "package", path / "src" / PACKAGE, dirs_exist_ok=True)
+    shutil.copytree(SHOP / "configs", path / "configs", dirs_exist_ok=True)
+    (path / "src" / PACKAGE / "tests/test_model.py").unlink()
+    shop = Executed(path, {}, {**installed.variables, "PYTHONPATH": str(path / "src")})
+    python = str(installed.path / ".venv/bin/python")
+    (path / "data/orders.csv").write_text(shop.run(python, str(SHOP / "orders.py")))
+    shop.run(python, "pipelines/run_pipeline.py")
+    shop.run(python, "-m", f"{PACKAGE}.promote_model", "promote")
+    native = shop.run(python, "-m", "pytest", "-q", "-k", "not test_lifecycle.py")
+    assert " passed, 4 skipped" in native  # what is said of the export of a model that has none
+    (path / "configs/model.yaml").write_text("strength: 1.0\n")
+    exported = shop.run(python, "-m", "pytest", "-q", "-k", "test_export.py")
+    assert " passed" in exported
+    assert "skipped" not in exported
 
 
 def _only_once(project: Executed) -> None:
@@ -693,4 +733,6 @@ def test_service_withstands_faults(promoted: Executed) -> None:
 
 
 def test_projects_own_tests_pass(promoted: Executed) -> None:
-    assert " passed" in promoted.run("make", "test")
+    printed = promoted.run("make", "test")
+    assert " passed" in printed
+    assert " skipped" not in printed  # as are tests of the export where a model has none

@@ -20,6 +20,6 @@ def test_data_outside_the_project_is_sliced_and_left_alone(
     monkeypatch.setattr(conftest, "ROOT", project.folder)
     folder = tmp_path_factory.mktemp("sliced")
     conftest.slice_data(folder)
-    assert (folder / "raw" / "own.parquet").is_file()
-    assert "path: raw/own.parquet\n" in (folder / "configs" / "data.yaml").read_text()
+    assert (folder / "rows.parquet").is_file()
+    assert "path: rows.parquet\n" in (folder / "configs" / "data.yaml").read_text()
     assert elsewhere.read_bytes() == before

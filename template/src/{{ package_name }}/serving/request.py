@@ -66,16 +66,15 @@ class Parser:
     """Turns what clients send into instances.
 
     The schema's own class is tried first, because it runs in native code alone; what it refuses is
-    looked at again by `Instance`, which accepts whole numbers in either notation. Where integers
-    have no bounds, only that looks for those that are too large.
+    looked at again by `Instance`, which accepts whole numbers in either notation. Integers without
+    bounds are left to `Instance`, because they may be beyond what any model computes with.
     """
 
     def __init__(self, max_instances: int) -> None:
         self.model = request_model(Instance, max_instances)
         self._patient: TypeAdapter[Any] = TypeAdapter(self.model)
-        self._quick: TypeAdapter[Any] = TypeAdapter(
-            request_model(Instance if OPEN else Features, max_instances)
-        )
+        instance = Instance if OPEN else Features
+        self._quick: TypeAdapter[Any] = TypeAdapter(request_model(instance, max_instances))
 
     def body(self, body: bytes) -> list[dict[str, Any]]:
         """Return the instances in the body of a request.

@@ -1,6 +1,7 @@
 """The story: a slice of the data is a project of its own, trained once, put to work and served."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -15,16 +16,18 @@ from typing import Any
 import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from .. import config, pipeline, run_pipeline, tracking
+from .. import config, data, pipeline, run_pipeline, tracking
+from ..contract import FEATURES, Column
 from ..errors import run_command
+from ..frames import model_frame, to_instances, validate
 from ..model import ModelConfig
 from ..serving.app import application
 from ..serving.board import Board, publish_first
 from ..settings import ROOT, Settings
 
-Change = Callable[[pd.DataFrame], pd.DataFrame]
 Message = Callable[[Callable[[], Any]], str]
 ROWS = 1500
 
@@ -93,31 +96,42 @@ def standing_in(folder: Path) -> Iterator[Project]:
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         for module in (config, pipeline, tracking):
             patch.setattr(module, "ROOT", folder)
+        patch.setattr(data, "load", pd.read_parquet)
         yield Project(folder, Settings(), patch)
 
 
-def rewrite(source: Path, target: Path, change: Change) -> None:
-    """Change the rows of a raw data file."""
-    if source.suffix == ".csv":
-        change(pd.read_csv(source)).to_csv(target, index=False)
-    else:
-        change(pd.read_parquet(source)).to_parquet(target)
-
-
-def _some(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.sample(min(ROWS, len(rows)), random_state=0)
-
-
 def slice_data(folder: Path) -> None:
-    """Configure a project as this one, on some of its rows, wherever they are."""
+    """Configure a project as this one, on some of the rows that data.py loads, as Parquet."""
     shutil.copytree(ROOT / "configs", folder / "configs")
-    source = ROOT / config.load("data", config.DataConfig).path
-    target = folder / "raw" / source.name
-    target.parent.mkdir()
-    rewrite(source, target, _some)
+    path = config.load("data", config.DataConfig).path
+    rows = validate(data.load(ROOT / path), str(path))
+    rows.sample(min(ROWS, len(rows)), random_state=0).to_parquet(folder / "rows.parquet")
     configured = folder / "configs" / "data.yaml"
-    text = re.sub(r"(?m)^path:.*", f"path: raw/{source.name}", configured.read_text())
-    configured.write_text(text)
+    configured.write_text(re.sub(r"(?m)^path:.*", "path: rows.parquet", configured.read_text()))
+
+
+def values(column: Column) -> st.SearchStrategy[Any]:
+    """Values that the schema allows in a column; where it has no bounds, up to a trillion."""
+    lows, highs = (column.at_least, column.above), (column.at_most, column.below)
+    low = max((end for end in lows if end is not None), default=-1e12)
+    high = min((end for end in highs if end is not None), default=1e12 + abs(low))
+    kinds: dict[str, st.SearchStrategy[Any]] = {
+        "category": st.text(max_size=column.longest),
+        "boolean": st.booleans(),
+        "integer": st.integers(math.ceil(low), math.floor(high)),
+        "number": st.floats(low, high),
+    }
+    allowed = kinds[column.kind].filter(lambda value: value not in {column.above, column.below})
+    return st.none() | allowed if column.nullable else allowed
+
+
+def sent(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the features of rows as clients send them: a yes or no is not a number there."""
+    flags = [column.name for column in FEATURES if column.kind == "boolean"]
+    return [
+        {**row, **{name: bool(row[name]) for name in flags if row[name] is not None}}
+        for row in to_instances(model_frame(rows))
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,11 @@ import sys
 import pytest
 
 from .. import config, run_pipeline, settings
+from ..model import ModelConfig
 from ..settings import PACKAGE, ROOT, Settings
 from .conftest import Message, Project
+
+PARAMETER = next(iter(ModelConfig.model_fields))
 
 
 @pytest.mark.parametrize(
@@ -20,7 +23,7 @@ from .conftest import Message, Project
         ("data", "train_until: 90", "train_until=90: Value error, give a day, such as"),
         ("data", "train_until: -60\nvalidation_until: -90", "(-60) must be before validation"),
         ("data", "train_until: 2999-01-01", "must be before validation_until"),
-        ("model", "seed: many", "seed='many'"),
+        ("model", f"{PARAMETER}: []", f"{PARAMETER}=[]"),
         ("model", "sede: 1", "unknown key 'sede'"),
         ("model", "{[", "model.yaml is not valid YAML"),
     ],
@@ -54,13 +57,13 @@ def test_a_file_that_is_gone_is_named(project: Project, message: Message) -> Non
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("seed=1", "write it as section.key=value"),
-        ("model.seed", "write it as section.key=value"),
-        ("model.seed=[", "is not a YAML value"),
+        ("path=1", "write it as section.key=value"),
+        ("data.path", "write it as section.key=value"),
+        ("data.path=[", "is not a YAML value"),
         ("gates.holdout=1", "the sections are data and model"),
         ("model.sede=1", "unknown key 'sede'"),
-        ("model.seed=many", "seed='many'"),
-        ("model.seed.deep=1", "'seed' is a value, not a group of keys"),
+        (f"model.{PARAMETER}=[]", f"{PARAMETER}=[]"),
+        ("data.path.deep=1", "'path' is a value, not a group of keys"),
         ("data.path=nowhere.parquet", "nowhere.parquet does not exist"),
     ],
 )

@@ -16,15 +16,16 @@ from pydantic import SecretStr, ValidationError
 from .. import model_format
 from ..bundle import TOLERANCE, differ
 from ..contract import CATEGORIES, FEATURE_NAMES, FEATURES, NUMBERS, example
-from ..frames import model_frame, to_instances
+from ..frames import model_frame
 from ..model import predict
+from ..schema import Features
 from ..serving import extra, v2
 from ..serving.guard import Room
 from ..serving.request import INTEGERS, Instance
 from ..settings import PACKAGE, Settings
-from .conftest import Project, client_of
+from .conftest import Project, client_of, sent
 
-REQUIRED = [column.name for column in FEATURES if not column.nullable]
+REQUIRED = [name for name, field in Features.model_fields.items() if field.is_required()]
 SECRET = "s3cret-value"  # noqa: S105
 
 
@@ -45,7 +46,7 @@ def scores(answer: dict[str, Any]) -> list[float]:
 def test_served_predictions_equal_offline_ones(service: TestClient, trained: Project) -> None:
     rows = trained.pipeline().split("holdout").head(200)
     offline = predict(model_format.load(trained.outputs / "train"), model_frame(rows))
-    answer = ask(service, *to_instances(rows[FEATURE_NAMES]))
+    answer = ask(service, *sent(rows))
     assert differ(np.array(scores(answer)), offline) < TOLERANCE
     assert len(answer["predictions"]) == len(rows)
     version = trained.version()
@@ -90,22 +91,17 @@ def one(**changes: object) -> bytes:
     return json.dumps({"instances": [{**example(), **changes}]}).encode()
 
 
-def missing(name: str) -> bytes:
-    """Return a body with the example lacking a field."""
-    return json.dumps({"instances": [{k: v for k, v in example().items() if k != name}]}).encode()
-
-
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        *((missing(name), name) for name in REQUIRED),
+        *((one().replace(b'"%s":' % name.encode(), b'"":'), name) for name in REQUIRED),
         *((one(**{name: SECRET}), name) for name in NUMBERS),
         *((one(**{name: [SECRET]}), name) for name in FEATURE_NAMES),
         *((one(**{name: 17}), name) for name in CATEGORIES),
         *((one(**{name: float("nan")}), name) for name in FEATURE_NAMES),
         *((one(**{name: float("-inf")}), name) for name in FEATURE_NAMES),
-        *((one(**{name: True}), name) for name in NUMBERS),
-        *((one(**{name: SECRET * 100}), name) for name in CATEGORIES),
+        *((one(**{c.name: True}), c.name) for c in FEATURES if c.kind != "boolean"),
+        *((one(**{c.name: SECRET + "x" * c.longest}), c.name) for c in FEATURES if c.longest),
         (one(extra=SECRET), "extra"),
         (one(**{f"field{i}": SECRET for i in range(20_000)}), "field0"),
         (one(**{"x" * 500_000: SECRET}), "xxx"),
@@ -172,7 +168,7 @@ def test_a_field_given_twice_is_refused(service: TestClient, body: bytes) -> Non
 
 
 def test_a_colon_in_a_text_is_no_field(service: TestClient) -> None:
-    assert ask(service, {**example(), CATEGORIES[0]: "a:b"})["predictions"]
+    assert ask(service, {**example(), **dict.fromkeys(CATEGORIES, ":")})["predictions"]
 
 
 anything = st.recursive(

@@ -30,15 +30,14 @@ from ... import (
 )
 from ...contract import TARGET
 from ...evaluate import score
-from ...frames import model_frame
+from ...frames import model_frame, validate
 from ...lifecycle import Store, open_store
 from ...model import Model, ModelConfig, predict
 from ...progress import TrainingProgress
 from ...settings import ROOT, Settings
 from ...train import train
 
-TRAINING_ROWS = 3_000
-HOLDOUT_ROWS = 2_500
+MOST_ROWS = 2_500
 
 
 @dataclass
@@ -112,13 +111,10 @@ class World:
 
     def write_gates(self, **changes: Any) -> None:
         """Write gates that the good model passes and the bad one does not, and a card."""
-        good, bad = self.models.scores
-        name = telling_metric(self.models)
-        between = (good[name] + bad[name]) / 2
         values: dict[str, Any] = {
-            "holdout": {name: {"max": between}},
-            "slices": {"columns": [], "min_rows": 100, "bounds": {name: {"max": 10 * between}}},
-            "comparison": {"min_days": 10, "resamples": 1000},
+            "holdout": bound(self.models),
+            "slices": {"columns": [], "min_rows": 100, "bounds": bound(self.models, EVERY)},
+            "comparison": {"min_days": 2, "resamples": 1000},
             "budgets": {"latency_ms": 10_000, "size_mb": 500},
         }
         (self.root / "configs").mkdir(exist_ok=True)
@@ -129,21 +125,22 @@ class World:
 
 def _fit(rows: preprocess.Splits, hyperparameters: ModelConfig, folder: Path) -> Model:
     folder.mkdir()
-    training = rows.train.sample(TRAINING_ROWS, random_state=0).sort_index()
-    validation = rows.validation.sample(1_000, random_state=0).sort_index()
     with TrainingProgress(folder) as progress:
-        return train(training, validation, hyperparameters, progress)
+        return train(_some(rows.train), _some(rows.validation), hyperparameters, progress)
+
+
+def _some(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.sample(min(MOST_ROWS, len(rows)), random_state=0).sort_index()
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tmp_path_factory.mktemp("models")
     settings = config.load("data", config.DataConfig)
-    rows = preprocess.split(data.load(ROOT / settings.path), settings)
+    rows = preprocess.split(validate(data.load(ROOT / settings.path), "the data"), settings)
     wrong = preprocess.Splits(*(part.assign(**{TARGET.name: _opposite(part)}) for part in rows))
     hyperparameters = config.load("model", ModelConfig)
-    holdout = rows.holdout.sample(min(HOLDOUT_ROWS, len(rows.holdout)), random_state=0).sort_index()
-    holdout.to_parquet(folder / "holdout.parquet", index=False)
+    _some(rows.holdout).to_parquet(folder / "holdout.parquet", index=False)
     return Models(
         _fit(rows, hyperparameters, folder / "good"),
         _fit(wrong, hyperparameters, folder / "bad"),
@@ -184,10 +181,19 @@ def world(
         mlflow.end_run()
 
 
-def telling_metric(models: Models) -> str:
-    """Return the metric, lower is better, that tells the good model from the bad one best."""
+NONE, EVERY = -1e6, 1e6
+
+
+def bound(models: Models, share: float = 0.5) -> dict[str, dict[str, float]]:
+    """Bound a metric that tells the good model from the bad one, by preference one that it lowers.
+
+    The bound is so far on the way from the good score to the bad one: halfway only the good model
+    keeps it, at NONE no model does, at EVERY any.
+    """
     good, bad = models.scores
-    return max(good, key=lambda name: bad[name] - good[name])
+    name = max(good, key=lambda name: (bad[name] > good[name], abs(bad[name] - good[name])))
+    limit = good[name] + share * (bad[name] - good[name])
+    return {name: {"max" if bad[name] > good[name] else "min": limit}}
 
 
 class DyingClient:
