@@ -1,14 +1,17 @@
 """Cloud Run's Terraform, against the google provider's real schema and the service's real API."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Render, once
+from google_cloud import Google, answering, needed, variables
 from google_terraform import (
     NO_TERRAFORM,
     Plans,
@@ -166,6 +169,7 @@ def test_nobody_has_more_rights_than_it_needs(plans: Plans) -> None:
         if address.startswith("google_project_iam_member.")
     }
     assert project_wide == {
+        ("deploy_lists_revisions", "roles/run.viewer"),
         ("deploy_reads_logs", "roles/logging.viewer"),
         ("plan", "roles/viewer"),
         ("plan", "roles/iam.securityReviewer"),
@@ -175,6 +179,60 @@ def test_nobody_has_more_rights_than_it_needs(plans: Plans) -> None:
     assert not any(
         values.get("member") in {"allUsers", "allAuthenticatedUsers"} for values in found.values()
     )
+
+
+# Of what a role holds, what a release may ask for: cloud.google.com/iam/docs/roles-permissions.
+ROLES = {
+    "roles/iam.serviceAccountTokenCreator": {
+        "iam.serviceAccounts.getAccessToken", "iam.serviceAccounts.getOpenIdToken",
+    },
+    "roles/logging.viewer": {"logging.logEntries.list"},
+    "roles/run.developer": {"run.revisions.list", "run.services.get", "run.services.update"},
+    "roles/run.viewer": {"run.revisions.list", "run.services.get"},
+    "roles/storage.objectUser": {
+        f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list")
+    },
+}  # fmt: skip
+RELEASE = """
+from datetime import UTC, datetime
+from flight_delays.release.cloud import open_cloud
+from flight_delays.release.manifest import Model, new
+
+model = Model(name="app", version="1", bundle_sha256="b" * 64)
+image = "registry.example/app@sha256:" + "a" * 64
+cloud = open_cloud("production")
+cloud.create("lock.json", "{}")
+revision = cloud.stage(new(model, image, "c" * 40))
+cloud.candidate(revision)
+cloud.promote(revision)
+cloud.observe(revision, datetime.now(UTC))
+cloud.write("journal.jsonl", cloud.read("lock.json"))
+cloud.delete("lock.json")
+"""
+
+
+def test_who_releases_may_do_all_that_gcloud_asks_for(
+    module: Path, made: Made, tmp_path: Path
+) -> None:
+    if shutil.which("gcloud") is None:
+        pytest.skip("GCLOUD IS NOT INSTALLED: nothing was asked")
+    google = Google("http://127.0.0.1:9")
+    google.start("app-production", "registry.example/placeholder")
+    source = str(module.parents[1] / "src")
+    with answering(google) as port:
+        given = {**os.environ, **variables(tmp_path, port), "PYTHONPATH": source}
+        done = subprocess.run(
+            [sys.executable, "-c", RELEASE], env=given, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    account = made["google_service_account.deploy"]["values"]["member"]
+    granted = {
+        (right, each["type"].removeprefix("google_").removesuffix("_iam_member"))
+        for each in made.values()
+        if each["values"].get("member") == account and "_iam_member" in each["type"]
+        for right in ROLES.get(each["values"]["role"], set())
+    }
+    assert needed(google.asked) <= granted
 
 
 def test_settings_of_the_service_itself_take_effect_at_once(plans: Plans) -> None:

@@ -64,10 +64,11 @@ resource "google_service_account_iam_member" "deploy_as" {
   member             = google_service_account.deploy.member
 }
 
-# The smoke test calls the service as this account.
+# The smoke test calls the service as this account. For an identity token gcloud asks for an access
+# token of the account first, which roles/iam.serviceAccountOpenIdTokenCreator does not allow.
 resource "google_service_account_iam_member" "deploy_identity_token" {
   service_account_id = google_service_account.deploy.name
-  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  role               = "roles/iam.serviceAccountTokenCreator"
   member             = google_service_account.deploy.member
 }
 
@@ -94,6 +95,13 @@ resource "google_storage_bucket_iam_member" "deploy" {
   bucket = google_storage_bucket.releases.name
   role   = "roles/storage.objectUser"
   member = google_service_account.deploy.member
+}
+
+# A release is found among the revisions, and who lists them is asked for rights on the project.
+resource "google_project_iam_member" "deploy_lists_revisions" {
+  project = var.project
+  role    = "roles/run.viewer"
+  member  = google_service_account.deploy.member
 }
 
 # The canary's errors are counted in the request log, which no narrower role can read.
