@@ -201,7 +201,8 @@ from flight_delays.release.manifest import Model, new
 model = Model(name="app", version="1", bundle_sha256="b" * 64)
 image = "registry.example/app@sha256:" + "a" * 64
 cloud = open_cloud("production")
-cloud.create("lock.json", "{}")
+assert cloud.read("lock.json") is None
+assert [cloud.create("lock.json", "{}"), cloud.create("lock.json", "{}")] == [True, False]
 revision = cloud.stage(new(model, image, "c" * 40))
 cloud.candidate(revision)
 cloud.promote(revision)
