@@ -271,6 +271,30 @@ def test_only_monitoring_is_given_its_settings_and_secrets(made: Made) -> None:
         assert condition["expression"] == f"resource.name == '{version['values']['name']}'"
 
 
+@pytest.mark.parametrize("name", ["API_KEYS", "GITHUB_TOKEN", "RETRAIN_SECRET", "WEBHOOK_SECRET"])
+def test_nothing_starts_with_a_secret_that_was_never_given_a_value(
+    name: str, module: Path, made: Made, tmp_path: Path
+) -> None:
+    placeholder = made['google_secret_manager_secret_version.unset["API_KEYS"]']["values"]
+    given = {
+        **os.environ, name: placeholder["secret_data"],
+        "PYTHONPATH": str(module.parents[1] / "src"),
+    }  # fmt: skip
+    words = [sys.executable, "-c", "from flight_delays.settings import load; load()"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=given, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert f"error: {name}='unset' in the environment" in done.stderr
+    assert "the secret was never given a value" in done.stderr
+
+
+def test_document_calls_secrets_by_their_names(module: Path, made: Made) -> None:
+    secret = made['google_secret_manager_secret.setting["API_KEYS"]']["values"]["secret_id"]
+    document = (module.parents[1] / "docs" / "deployment.md").read_text()
+    assert document.count(secret.replace("-staging-", "-production-")) == 3
+
+
 def test_a_budget_waits_for_its_api(plans: Plans, made: Made) -> None:
     api = 'google_project_service.needed["billingbudgets.googleapis.com"]'
     assert api in made
