@@ -224,4 +224,6 @@ resource "google_storage_bucket" "releases" {
       num_newer_versions = 50
     }
   }
+
+  depends_on = [google_project_service.needed]
 }
