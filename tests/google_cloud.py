@@ -5,9 +5,10 @@ Cloud Storage and its uploads, Cloud Logging, IAM Credentials and Service Usage.
 """
 
 import json
+import re
 import threading
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +33,23 @@ IDENTITY = ".".join(
     for part in (b'{"alg":"none"}', b'{"exp":32503680000}', b"signature")
 )
 Answer = tuple[int, Any]
+# What Google wants to be allowed for a request, and by a member of what, as Terraform calls it.
+RIGHTS = (
+    (r"POST iamcredentials\..*:generateAccessToken", "iam.serviceAccounts.getAccessToken",
+     "service_account"),
+    (r"POST iamcredentials\..*:generateIdToken", "iam.serviceAccounts.getOpenIdToken",
+     "service_account"),
+    (r"GET .*run\..*/services/[^/]+", "run.services.get", "cloud_run_v2_service"),
+    (r"PUT .*run\..*/services/[^/]+", "run.services.update", "cloud_run_v2_service"),
+    (r"GET .*run\..*/revisions", "run.revisions.list", "project"),
+    (r"POST logging\..*/entries:list", "logging.logEntries.list", "project"),
+    (r"GET storage\..*/o", "storage.objects.list", "storage_bucket"),
+    (r"GET storage\..*/o/.*", "storage.objects.get", "storage_bucket"),
+    (r"DELETE storage\..*/o/.*", "storage.objects.delete", "storage_bucket"),
+    (r"(POST|PUT) storage\..*/o", "storage.objects.create", "storage_bucket"),
+    # Whether an API is on: gcloud goes on where it may not ask.
+    (r"GET serviceusage\..*", "", ""),
+)  # fmt: skip
 
 
 def variables(folder: Path, port: int) -> dict[str, str]:
@@ -187,6 +205,15 @@ class Google:
             return 412, {"error": {"code": 412, "message": message}}
         self.uploads.append(name)
         return 200, {"upload_id": len(self.uploads) - 1}
+
+
+def needed(asked: Iterable[str]) -> set[tuple[str, str]]:
+    """Return the rights that requests take, and on what; each must be known."""
+    rights = {
+        next((right, on) for form, right, on in RIGHTS if re.fullmatch(form, each))
+        for each in asked
+    }
+    return rights - {("", "")}
 
 
 def described(name: str, content: bytes) -> Any:

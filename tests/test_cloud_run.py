@@ -1,15 +1,19 @@
 """Cloud Run's Terraform, against the google provider's real schema and the service's real API."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Render, once
+from google_cloud import Google, answering, needed, variables
 from google_terraform import (
     NO_TERRAFORM,
     Plans,
@@ -74,13 +78,23 @@ def plans(initialised: Path, tmp_path_factory: pytest.TempPathFactory) -> Plans:
 
 
 @pytest.fixture(scope="session")
-def made(initialised: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def applied(initialised: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """A function from variables to the outputs of an apply, and what it made."""
+
+    def apply(**given: str) -> Any:
+        folder = Path(shutil.copytree(initialised, tmp_path_factory.mktemp("made") / "t"))
+        run = command(folder, **{**GIVEN, **given})
+        run("apply", "-auto-approve", "-input=false")
+        return json.loads(run("show", "-json").stdout)["values"]
+
+    return apply
+
+
+@pytest.fixture(scope="session")
+def made(applied: Callable[..., Any]) -> Made:
     """What an apply makes where every option is taken, by address."""
-    folder = Path(shutil.copytree(initialised, tmp_path_factory.mktemp("made") / "t"))
-    run = command(folder, **GIVEN, **OPTIONS)
-    run("apply", "-auto-approve", "-input=false")
-    root = json.loads(run("show", "-json").stdout)["values"]["root_module"]
-    return {each["address"]: each for each in root["resources"]}
+    resources = applied(**OPTIONS)["root_module"]["resources"]
+    return {each["address"]: each for each in resources}
 
 
 def test_whole_module_applies_and_is_destroyed(terraform: Terraform) -> None:
@@ -165,27 +179,82 @@ def test_service_fits_the_api(plans: Plans) -> None:
 def test_nobody_has_more_rights_than_it_needs(plans: Plans) -> None:
     found = plans()
     granted = {
-        (address.split(".")[1].split("[")[0], values["role"])
+        (address.split(".")[1].split("[")[0], values.get("role"))
         for address, values in found.items()
         if "_iam_member." in address
     }
     broad = {role for _, role in granted} & {"roles/owner", "roles/editor", "roles/run.admin"}
     assert broad == set()
     project_wide = {
-        (address.split(".")[1].split("[")[0], values["role"])
+        (address.split(".")[1].split("[")[0], values.get("role"))
         for address, values in found.items()
         if address.startswith("google_project_iam_member.")
     }
     assert project_wide == {
+        ("deploy_lists_revisions", "roles/run.viewer"),
         ("deploy_reads_logs", "roles/logging.viewer"),
-        ("plan", "roles/viewer"),
-        ("plan", "roles/iam.securityReviewer"),
         ("plan", "roles/serviceusage.serviceUsageConsumer"),
+        ("plan", None),  # its own role, which is not there before an apply
     }
     assert not any("_iam_binding" in address or "_iam_policy" in address for address in found)
     assert not any(
         values.get("member") in {"allUsers", "allAuthenticatedUsers"} for values in found.values()
     )
+
+
+# Of what a role holds, what a release may ask for: cloud.google.com/iam/docs/roles-permissions.
+ROLES = {
+    "roles/iam.serviceAccountTokenCreator": {
+        "iam.serviceAccounts.getAccessToken", "iam.serviceAccounts.getOpenIdToken",
+    },
+    "roles/logging.viewer": {"logging.logEntries.list"},
+    "roles/run.developer": {"run.revisions.list", "run.services.get", "run.services.update"},
+    "roles/run.viewer": {"run.revisions.list", "run.services.get"},
+    "roles/storage.objectUser": {
+        f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list")
+    },
+}  # fmt: skip
+RELEASE = """
+from datetime import UTC, datetime
+from flight_delays.release.cloud import open_cloud
+from flight_delays.release.manifest import Model, new
+
+model = Model(name="app", version="1", bundle_sha256="b" * 64)
+image = "registry.example/app@sha256:" + "a" * 64
+cloud = open_cloud("production")
+assert cloud.read("lock.json") is None
+assert [cloud.create("lock.json", "{}"), cloud.create("lock.json", "{}")] == [True, False]
+revision = cloud.stage(new(model, image, "c" * 40))
+cloud.candidate(revision)
+cloud.promote(revision)
+cloud.observe(revision, datetime.now(UTC))
+cloud.write("journal.jsonl", cloud.read("lock.json"))
+cloud.delete("lock.json")
+"""
+
+
+def test_who_releases_may_do_all_that_gcloud_asks_for(
+    module: Path, made: Made, tmp_path: Path
+) -> None:
+    if shutil.which("gcloud") is None:
+        pytest.skip("GCLOUD IS NOT INSTALLED: nothing was asked")
+    google = Google("http://127.0.0.1:9")
+    google.start("app-production", "registry.example/placeholder")
+    source = str(module.parents[1] / "src")
+    with answering(google) as port:
+        given = {**os.environ, **variables(tmp_path, port), "PYTHONPATH": source}
+        done = subprocess.run(
+            [sys.executable, "-c", RELEASE], env=given, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    account = made["google_service_account.deploy"]["values"]["member"]
+    granted = {
+        (right, each["type"].removeprefix("google_").removesuffix("_iam_member"))
+        for each in made.values()
+        if each["values"].get("member") == account and "_iam_member" in each["type"]
+        for right in ROLES.get(each["values"]["role"], set())
+    }
+    assert needed(google.asked) <= granted
 
 
 def test_settings_of_the_service_itself_take_effect_at_once(plans: Plans) -> None:
@@ -223,11 +292,131 @@ def test_only_monitoring_is_given_its_settings_and_secrets(made: Made) -> None:
         assert condition["expression"] == f"resource.name == '{version['values']['name']}'"
 
 
+@pytest.mark.parametrize("name", ["API_KEYS", "GITHUB_TOKEN", "RETRAIN_SECRET", "WEBHOOK_SECRET"])
+def test_nothing_starts_with_a_secret_that_was_never_given_a_value(
+    name: str, module: Path, made: Made, tmp_path: Path
+) -> None:
+    placeholder = made['google_secret_manager_secret_version.unset["API_KEYS"]']["values"]
+    given = {
+        **os.environ, name: placeholder["secret_data"],
+        "PYTHONPATH": str(module.parents[1] / "src"),
+    }  # fmt: skip
+    words = [sys.executable, "-c", "from flight_delays.settings import load; load()"]
+    done = subprocess.run(
+        words, cwd=tmp_path, env=given, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert f"error: {name}='unset' in the environment" in done.stderr
+    assert "the secret was never given a value" in done.stderr
+
+
+def test_document_calls_secrets_by_their_names(module: Path, made: Made) -> None:
+    secret = made['google_secret_manager_secret.setting["API_KEYS"]']["values"]["secret_id"]
+    document = (module.parents[1] / "docs" / "deployment.md").read_text()
+    assert document.count(secret.replace("-staging-", "-production-")) == 3
+
+
 def test_a_budget_waits_for_its_api(plans: Plans, made: Made) -> None:
     api = 'google_project_service.needed["billingbudgets.googleapis.com"]'
     assert api in made
     assert api not in plans()
     assert "google_project_service.needed" in made["google_billing_budget.this[0]"]["depends_on"]
+
+
+def test_nothing_is_made_before_the_apis_are_on(made: Made) -> None:
+    api = "google_project_service.needed"
+    hasty = {
+        address
+        for address, each in made.items()
+        if each["mode"] == "managed" and not address.startswith(api)
+        if api not in each.get("depends_on", [])
+    }
+    assert hasty == set()
+
+
+def test_production_in_a_project_of_its_own(applied: Callable[..., Any]) -> None:
+    values = applied(environment="production", registry_project="staging-project")
+    kind = "google_artifact_registry_repository_iam_member"
+    grants = {
+        each["name"]: each for each in values["root_module"]["resources"] if each["type"] == kind
+    }
+    # The account that pulls is there once there is a service.
+    assert SERVICE in grants["cloud_run"]["depends_on"]
+    # Its plan would look into staging's registry, so pull requests get staging's.
+    assert values["outputs"]["plan_variables"]["value"] == {}
+
+
+# What the provider asks of each kind of resource when it looks whether it has changed.
+READS = {
+    "google_artifact_registry_repository": "artifactregistry.repositories.get",
+    "google_billing_budget": "",  # of the billing account, not of the project
+    "google_cloud_run_v2_job": "run.jobs.get",
+    "google_cloud_run_v2_service": "run.services.get",
+    "google_cloud_scheduler_job": "cloudscheduler.jobs.get",
+    "google_iam_workload_identity_pool": "iam.workloadIdentityPools.get",
+    "google_iam_workload_identity_pool_provider": "iam.workloadIdentityPoolProviders.get",
+    "google_logging_project_sink": "logging.sinks.get",
+    "google_monitoring_alert_policy": "monitoring.alertPolicies.get",
+    "google_monitoring_notification_channel": "monitoring.notificationChannels.get",
+    "google_project": "resourcemanager.projects.get",
+    "google_project_iam_custom_role": "iam.roles.get",
+    "google_project_service": "",  # serviceusage.services.list, of the other role
+    "google_secret_manager_secret": "secretmanager.secrets.get",
+    "google_secret_manager_secret_version": "secretmanager.versions.get",
+    "google_service_account": "iam.serviceAccounts.get",
+    "google_storage_bucket": "storage.buckets.get",
+}
+
+
+def test_who_plans_reads_how_things_are_set_up_and_nothing_else(made: Made) -> None:
+    member = "_iam_member"
+    kinds = {each["type"] for each in made.values()}
+    reads = {READS[kind] for kind in kinds if not kind.endswith(member)} | {
+        f"{READS[kind.removesuffix(member)].removesuffix('.get')}.getIamPolicy"
+        for kind in kinds
+        if kind.endswith(member)
+    }
+    role = made["google_project_iam_custom_role.plan"]["values"]
+    assert set(role["permissions"]) == reads - {""}
+    account = made["google_service_account.plan"]["values"]["member"]
+    granted = {
+        (each["type"], each["values"]["role"])
+        for each in made.values()
+        if each["values"].get("member") == account and each["type"].endswith(member)
+    }
+    assert granted == {
+        ("google_project_iam_member", role["name"]),
+        ("google_project_iam_member", "roles/serviceusage.serviceUsageConsumer"),
+        ("google_secret_manager_secret_iam_member", "roles/secretmanager.secretAccessor"),
+        ("google_storage_bucket_iam_member", "roles/storage.objectViewer"),
+    }
+
+
+def test_who_plans_reads_the_state_where_bootstrap_put_it(module: Path, made: Made) -> None:
+    place = (module.parents[1] / "src" / "flight_delays" / "operate" / "place.py").read_text()
+    (name,) = re.findall(r'return f"(\{self\.project\}-[\w-]+)"', place)
+    bucket = made["google_storage_bucket_iam_member.plan"]["values"]["bucket"]
+    assert bucket == name.replace("{self.project}", GIVEN["project"])
+
+
+# In half an hour: how many requests fail, of how many, and whether that is to be told of.
+FAILURES = [(2, 2, True), (2, 30, True), (1, 1, False), (2, 50, False), (60, 100_000, False)]
+
+
+@pytest.mark.parametrize(("failed", "requests", "told"), FAILURES)
+def test_errors_are_told_of_by_their_share(
+    failed: int, requests: int, told: bool, plans: Plans
+) -> None:
+    policy = plans()["google_monitoring_alert_policy.errors"]
+    conditions = [each["condition_threshold"][0] for each in policy["conditions"]]
+    assert policy["combiner"] == "AND"
+    assert {each["aggregations"][0]["alignment_period"] for each in conditions} == {"1800s"}
+    assert all('response_code_class="5xx"' in each["filter"] for each in conditions)
+    found = [
+        failed / (requests if each["denominator_filter"] else 1) > each["threshold_value"]
+        for each in conditions
+    ]
+    assert all(found) is told
 
 
 def test_alarms_of_monitoring_are_told(plans: Plans, made: Made) -> None:
@@ -249,6 +438,8 @@ def test_only_the_repositorys_environments_may_deploy(environment: str, plans: P
     assert provider["attribute_condition"] == (
         f"assertion.repository_id == '123456' && assertion.environment in ['{environment}', 'plan']"
     )
+    # GitHub's own subject holds names, which may be longer than Google takes.
+    assert not {"assertion.sub"} & set(provider["attribute_mapping"].values())
 
 
 def test_only_staging_may_push_images(plans: Plans) -> None:
@@ -274,6 +465,26 @@ def test_names_fit_googles_limits(plans: Plans) -> None:
     assert all(6 <= len(name) <= 30 for name in accounts)
     pool = found["google_iam_workload_identity_pool.github"]["workload_identity_pool_id"]
     assert 4 <= len(pool) <= 32
+
+
+def test_name_that_is_too_long_for_a_bucket_is_told_before_anything_is_made(
+    terraform: Terraform,
+) -> None:
+    def planned(length: int, environment: str) -> "subprocess.CompletedProcess[str]":
+        given = {"project": "p" * length, "environment": environment, "name": "a" * 14}
+        return terraform(
+            "plan", "-input=false", "-no-color", check=False,
+            **{f"TF_VAR_{name}": value for name, value in given.items()},
+        )  # fmt: skip
+
+    assert planned(25, "production").returncode == 0
+    refused = planned(26, "production")
+    assert refused.returncode == 1
+    assert "shorter default in variables.tf" in " ".join(refused.stderr.split())
+    warned = planned(26, "staging")
+    assert warned.returncode == 0
+    assert "Production in this project would have" in " ".join(warned.stdout.split())
+    assert "Production in this project" not in planned(25, "staging").stdout
 
 
 def test_apply_does_not_put_back_what_a_release_deployed(

@@ -163,6 +163,21 @@ def test_who_plans_may_read_what_every_plan_reads(stack: Terraform) -> None:
     assert refused == []
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        "logs:FilterLogEvents", "logs:GetLogEvents", "logs:StartQuery", "s3:GetObject",
+        "s3:GetObjectVersion", "secretsmanager:GetSecretValue",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("policy", ["SecurityAudit", "ViewOnlyAccess"])
+def test_who_plans_reads_no_log_prediction_or_secret(policy: str, read: str) -> None:
+    """What AWS's own policies allow; ours allows to read the state's file besides."""
+    statements = listed(json.loads(aws_managed_policies_data)[policy]["Document"]["Statement"])
+    allowed = [action for statement in statements for action in listed(statement["Action"])]
+    assert not any(fnmatchcase(read, each) for each in allowed)
+
+
 def test_only_monitoring_is_given_its_settings_and_secrets(stack: Terraform) -> None:
     resources = json.loads(stack("show", "-json").stdout)["values"]["root_module"]["resources"]
     containers = {

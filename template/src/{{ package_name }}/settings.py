@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import ConfigError
@@ -15,6 +15,16 @@ PACKAGE = Path(__file__).parent.name
 CHECKOUT = Path(__file__).parents[2]
 # The project's folder: the one above src/, or the working directory once installed.
 ROOT = CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()
+
+
+def given(secret: SecretStr) -> SecretStr:
+    """Refuse the word that stands for a secret until it has a value: anybody would guess it."""
+    if secret.get_secret_value() == "unset":
+        raise ValueError("the secret was never given a value; give it one, then start again")
+    return secret
+
+
+Secret = Annotated[SecretStr, AfterValidator(given)]
 
 
 class Settings(BaseSettings):
@@ -42,20 +52,14 @@ class Settings(BaseSettings):
         1.0, ge=0, le=1, description="the fraction of requests whose predictions are logged"
     )
     max_waiting: int = Field(256, ge=1, description="the most requests answered at once")
-    request_seconds: float = Field(
-        10.0, gt=0, description="how long a request may wait for its turn"
-    )
-    model_bundle: Path | None = Field(
-        None, description="a folder that `make bundle` made, to serve without a registry"
-    )
-    reload_seconds: float = Field(
-        30.0, ge=0, description="how often to look for another version; 0 is never"
-    )
+    request_seconds: float = Field(10.0, gt=0, description="how long a request may await its turn")
+    model_bundle: Path | None = Field(None, description="what `make bundle` made, for no registry")
+    reload_seconds: float = Field(30.0, ge=0, description="how often to look anew; 0 is never")
     workers: int = Field(1, ge=1, le=64, description="how many processes answer")
-    api_keys: SecretStr | None = Field(
+    api_keys: Secret | None = Field(
         None, description="keys, separated by commas, of which predictions ask for one"
     )
-    webhook_secret: SecretStr | None = Field(
+    webhook_secret: Secret | None = Field(
         None, description="the secret of the registry's webhook to /hooks/registry"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -65,9 +69,9 @@ class Settings(BaseSettings):
     monitor_delay_days: int = Field(0, ge=0, description="days until a window's labels are there")
     monitor_requests: bool = Field(False, description="whether monitoring asks without --request")
     retrain_webhook: str = Field("", description="where monitoring asks for a retraining")
-    retrain_secret: SecretStr | None = Field(None, description="signs what the webhook is sent")
+    retrain_secret: Secret | None = Field(None, description="signs what the webhook is sent")
     github_repository: str = Field("", description="OWNER/NAME, asked where there is no webhook")
-    github_token: SecretStr | None = Field(None, description="may dispatch and open issues there")
+    github_token: Secret | None = Field(None, description="may dispatch and open issues there")
     github_api_url: str = Field("https://api.github.com", description="another GitHub's address")
 
     def keys(self) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ resource "google_storage_bucket" "predictions" {
       age = 400 # days: last year's season is there to compare with
     }
   }
+
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_logging_project_sink" "predictions" {
@@ -34,6 +36,7 @@ resource "google_storage_bucket_iam_member" "sink" {
 resource "google_service_account" "monitoring" {
   account_id   = "${local.name}-mon"
   display_name = "${local.name}: compares predictions with the reference"
+  depends_on   = [google_project_service.needed]
 }
 
 # Readers look at the bucket itself before they list it, which objectViewer does not allow.
@@ -116,6 +119,7 @@ resource "google_cloud_run_v2_job" "monitoring" {
 resource "google_service_account" "schedule" {
   account_id   = "${local.name}-cron"
   display_name = "${local.name}: starts the monitoring job"
+  depends_on   = [google_project_service.needed]
 }
 
 resource "google_cloud_run_v2_job_iam_member" "schedule" {
@@ -151,29 +155,63 @@ resource "google_monitoring_notification_channel" "email" {
   display_name = local.name
   type         = "email"
   labels       = { email_address = var.alert_email }
+  depends_on   = [google_project_service.needed]
 }
 
+locals {
+  requests = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local.name}\" AND metric.type=\"run.googleapis.com/request_count\""
+  failed   = "${local.requests} AND metric.labels.response_code_class=\"5xx\""
+}
+
+# A share, so that it says as much of few requests as of many: where all fail, a busy service is told
+# of within two minutes, and one that is asked four times an hour within half of one.
 resource "google_monitoring_alert_policy" "errors" {
   display_name          = "${local.name}: requests fail"
-  combiner              = "OR"
+  combiner              = "AND"
   notification_channels = google_monitoring_notification_channel.email[*].name
 
   conditions {
-    display_name = "more than one 5xx a minute for 5 minutes"
+    display_name = "more than 5 % of the requests of 30 minutes are 5xx"
 
     condition_threshold {
-      filter          = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local.name}\" AND metric.type=\"run.googleapis.com/request_count\" AND metric.labels.response_code_class=\"5xx\""
-      comparison      = "COMPARISON_GT"
-      threshold_value = 1
-      duration        = "300s"
+      filter             = local.failed
+      denominator_filter = local.requests
+      comparison         = "COMPARISON_GT"
+      threshold_value    = 0.05
+      duration           = "0s"
 
       aggregations {
-        alignment_period     = "60s"
+        alignment_period     = "1800s"
+        per_series_aligner   = "ALIGN_DELTA"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+
+      denominator_aggregations {
+        alignment_period     = "1800s"
         per_series_aligner   = "ALIGN_DELTA"
         cross_series_reducer = "REDUCE_SUM"
       }
     }
   }
+
+  conditions {
+    display_name = "and more than one is"
+
+    condition_threshold {
+      filter          = local.failed
+      comparison      = "COMPARISON_GT"
+      threshold_value = 1
+      duration        = "0s"
+
+      aggregations {
+        alignment_period     = "1800s"
+        per_series_aligner   = "ALIGN_DELTA"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_monitoring_alert_policy" "latency" {
@@ -197,6 +235,8 @@ resource "google_monitoring_alert_policy" "latency" {
       }
     }
   }
+
+  depends_on = [google_project_service.needed]
 }
 
 # An alarm, too little data and an error all end the job with a code that counts as failed.
@@ -230,6 +270,8 @@ resource "google_monitoring_alert_policy" "monitoring" {
   documentation {
     content = "The reasons are in the log of ${google_cloud_run_v2_job.monitoring.name}; docs/monitoring.md says what to do."
   }
+
+  depends_on = [google_project_service.needed]
 }
 
 resource "google_billing_budget" "this" {

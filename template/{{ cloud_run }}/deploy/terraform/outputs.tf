@@ -12,14 +12,16 @@ output "variables" {
   }
 }
 
+# With two projects pull requests get staging's plan: production's account may not look into staging's
+# registry, which its own plan does.
 output "plan_variables" {
-  value = {
+  value = { for name, value in {
     GCP_PROJECT                    = var.project
     GCP_REGION                     = var.region
     GCP_SERVICE_ACCOUNT            = google_service_account.plan.email
     PLANNED_ENVIRONMENT            = var.environment
     GCP_WORKLOAD_IDENTITY_PROVIDER = google_iam_workload_identity_pool_provider.github.name
-  }
+  } : name => value if var.registry_project == "" }
 }
 
 output "prediction_log" {

@@ -193,7 +193,8 @@ resource "google_secret_manager_secret" "setting" {
   depends_on = [google_project_service.needed]
 }
 
-# The service cannot start with a secret that has no version at all.
+# The service cannot start with a secret that has no version at all. With this one only what Google
+# starts first does: settings.py refuses it.
 resource "google_secret_manager_secret_version" "unset" {
   for_each    = local.secrets
   secret      = google_secret_manager_secret.setting[each.key].id
@@ -223,4 +224,6 @@ resource "google_storage_bucket" "releases" {
       num_newer_versions = 50
     }
   }
+
+  depends_on = [google_project_service.needed]
 }

@@ -374,6 +374,50 @@ resource "aws_cloudwatch_metric_alarm" "unanswered" {
   }
 }
 
+# The two above go off at a number, which a service with few requests never has. ECS does not go back
+# for this one: it is still on for a while after what was wrong.
+resource "aws_cloudwatch_metric_alarm" "share" {
+  alarm_name          = "${local.name}-share"
+  alarm_description   = "More than 5 % of the requests of 30 minutes fail, and more than one."
+  evaluation_periods  = 1
+  threshold           = 0
+  comparison_operator = "GreaterThanThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alerts.arn]
+
+  metric_query {
+    id          = "share"
+    label       = "5xx, 502 and 504, where they are more than 5 %"
+    expression  = "IF(failed > 1 AND failed > 0.05 * FILL(requests, 0), failed, 0)"
+    return_data = true
+  }
+
+  metric_query {
+    id         = "failed"
+    expression = "FILL(status5xx, 0) + FILL(status502, 0) + FILL(status504, 0)"
+  }
+
+  dynamic "metric_query" {
+    for_each = {
+      requests  = { name = "RequestCount", of = local.live }
+      status5xx = { name = "HTTPCode_Target_5XX_Count", of = local.live }
+      status502 = { name = "HTTPCode_ELB_502_Count", of = { LoadBalancer = aws_lb.this.arn_suffix } }
+      status504 = { name = "HTTPCode_ELB_504_Count", of = { LoadBalancer = aws_lb.this.arn_suffix } }
+    }
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "AWS/ApplicationELB"
+        metric_name = metric_query.value.name
+        dimensions  = metric_query.value.of
+        stat        = "Sum"
+        period      = 1800
+      }
+    }
+  }
+}
+
 resource "aws_cloudwatch_metric_alarm" "latency" {
   alarm_name          = "${local.name}-latency"
   alarm_description   = "The 99th percentile is above 2 s, for 10 minutes."

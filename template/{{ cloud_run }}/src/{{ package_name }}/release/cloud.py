@@ -1,6 +1,7 @@
 """Cloud Run, by gcloud: revisions, traffic by percentage, and a bucket for lock and journal."""
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,10 @@ TAG = "candidate"
 LABEL = "release"
 SERVER_ERROR = 500
 MOST_ENTRIES = 20_000  # of the request log in one look; more of a canary need not be read
+# What gcloud says of an object, whole: a bucket is called after its project, as in acme-404123, and
+# one that is not there itself is an error.
+ABSENT = re.compile(r"matched no objects|gs://[^/\s]+/\S+ not found: 404\b")
+TAKEN = re.compile(r"\bHTTPError 412\b")
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class CloudRun:
         """Write on the condition that the object has no generation yet."""
         words = ["gcloud", "storage", "cp", "-", self._object(name), "--if-generation-match=0"]
         done = attempt(words, text)
-        if done.returncode and not _says(done.stderr, "412", "precondition", "pre-condition"):
+        if done.returncode and not TAKEN.search(done.stderr):
             raise failure(words, done)
         return done.returncode == 0
 
@@ -126,7 +131,7 @@ class CloudRun:
         """Print the object."""
         words = ["gcloud", "storage", "cat", self._object(name)]
         done = attempt(words)
-        if done.returncode and not _says(done.stderr, *ABSENT):
+        if done.returncode and not ABSENT.search(done.stderr):
             raise failure(words, done)
         return None if done.returncode else done.stdout
 
@@ -138,7 +143,7 @@ class CloudRun:
         """Remove the object."""
         words = ["gcloud", "storage", "rm", self._object(name)]
         done = attempt(words)
-        if done.returncode and not _says(done.stderr, *ABSENT):
+        if done.returncode and not ABSENT.search(done.stderr):
             raise failure(words, done)
 
     def _object(self, name: str) -> str:
@@ -184,13 +189,6 @@ class CloudRun:
 
     def _where(self) -> list[str]:
         return [f"--project={self.project}", f"--region={self.region}"]
-
-
-ABSENT = ("matched no objects", "not found", "404")
-
-
-def _says(text: str, *words: str) -> bool:
-    return any(word in text.lower() for word in words)
 
 
 def open_cloud(environment: str) -> CloudRun:

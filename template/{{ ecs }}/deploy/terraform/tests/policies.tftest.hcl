@@ -147,6 +147,49 @@ run "a_certificate_needs_its_name" {
   expect_failures = [var.domain]
 }
 
+run "few_requests_that_fail_are_told_of" {
+  command = plan
+
+  assert {
+    condition = {
+      for query in aws_cloudwatch_metric_alarm.share.metric_query : query.id => query.expression if query.expression != null && query.expression != ""
+      } == {
+      share  = "IF(failed > 1 AND failed > 0.05 * FILL(requests, 0), failed, 0)"
+      failed = "FILL(status5xx, 0) + FILL(status502, 0) + FILL(status504, 0)"
+    }
+    error_message = "More than one request that fails, and more than 5 %, must be told of."
+  }
+
+  assert {
+    condition     = !contains(aws_ecs_service.this["live"].alarms[0].alarm_names, aws_cloudwatch_metric_alarm.share.alarm_name)
+    error_message = "What failed half an hour ago must put no release back."
+  }
+}
+
+run "names_fit_the_limits_of_aws" {
+  command = plan
+
+  variables {
+    environment = "production"
+    name        = "abcdefghijklmn"
+  }
+
+  assert {
+    condition     = alltrue([for each in aws_lb_target_group.this : length(each.name) <= 32])
+    error_message = "Target groups have names of up to 32 characters, as load balancers do."
+  }
+
+  assert {
+    condition     = alltrue([for each in aws_s3_bucket.this : length(each.bucket) <= 63])
+    error_message = "Buckets have names of up to 63 characters."
+  }
+
+  assert {
+    condition     = alltrue([for each in concat(values(aws_iam_role.github), values(aws_iam_role.pipe), [aws_iam_role.monitoring]) : length(each.name) <= 64])
+    error_message = "Roles have names of up to 64 characters."
+  }
+}
+
 run "fargate_has_no_such_size" {
   command = plan
 

@@ -49,7 +49,7 @@ class Ecs:
             f"--repository-name={name}", f"--image-ids=imageTag={tag}",
         )  # fmt: skip
         done = attempt(words)
-        if done.returncode and "ImageNotFoundException" in done.stderr:
+        if done.returncode and _failed_with(done.stderr, "ImageNotFoundException"):
             return None
         if done.returncode:
             raise failure(words, done)
@@ -139,7 +139,7 @@ class Ecs:
                 f"--body={file.name}", "--if-none-match=*",
             )  # fmt: skip
             done = attempt(words)
-        if done.returncode and not _says(done.stderr, *TAKEN):
+        if done.returncode and not _failed_with(done.stderr, *TAKEN):
             raise failure(words, done)
         return done.returncode == 0
 
@@ -147,7 +147,7 @@ class Ecs:
         """Print the object."""
         words = self._aws("s3", "cp", self._object(name), "-")
         done = attempt(words)
-        if done.returncode and not _says(done.stderr, *ABSENT):
+        if done.returncode and not _failed_with(done.stderr, *ABSENT):
             raise failure(words, done)
         return None if done.returncode else done.stdout
 
@@ -265,12 +265,13 @@ class Ecs:
         return ["aws", service, operation, f"--region={self.region}", "--output=json", *rest]
 
 
-ABSENT = ("(404)", "nosuchkey")
-TAKEN = ("preconditionfailed", "conditionalrequestconflict")
+ABSENT = ("404", "NoSuchKey")
+TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
-def _says(text: str, *words: str) -> bool:
-    return any(word in text.lower() for word in words)
+def _failed_with(said: str, *codes: str) -> bool:
+    """Look for aws's own sentence, whole: names may hold a code's word."""
+    return any(f"An error occurred ({code})" in said for code in codes)
 
 
 def _newest(service: dict[str, Any]) -> dict[str, Any]:

@@ -265,12 +265,28 @@ def test_image_is_found_by_its_tag(gcloud: Gcloud, run: Program) -> None:
     assert run.cloud.image_digest(REPOSITORY, "her") is None
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "PERMISSION_DENIED: the caller does not have permission on acme-404412",
+        "HTTPError 403: cd@acme-404412.iam has no access on resource (or it may not be found).",
+        "ERROR: (gcloud.storage.cat) gs://acme-404412 not found: 404.",  # the bucket itself
+    ],
+)
 def test_error_is_not_taken_for_absence(
+    said: str, gcloud: Gcloud, run: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcloud, "answer", lambda *_: CloudError(said))
+    expect_errors(run.cloud, "acme-404412")
+
+
+def test_object_that_goes_while_it_is_asked_for_is_absent(
     gcloud: Gcloud, run: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denied = CloudError("PERMISSION_DENIED: the caller does not have permission")
-    monkeypatch.setattr(gcloud, "answer", lambda *_: denied)
-    expect_errors(run.cloud, "PERMISSION_DENIED")
+    gone = CloudError("ERROR: gs://bucket/production%2Flock.json not found: 404.")
+    monkeypatch.setattr(gcloud, "answer", lambda *_: gone)
+    assert run.cloud.read("lock.json") is None
+    run.cloud.delete("lock.json")
 
 
 def test_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

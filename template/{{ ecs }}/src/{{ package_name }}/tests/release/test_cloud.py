@@ -229,10 +229,11 @@ def test_image_is_found_by_its_tag(aws: Aws, run: Program) -> None:
     assert "--registry-id=1 --repository-name=app --image-ids=imageTag=her" in aws.lines[-1]
 
 
+@pytest.mark.parametrize("name", ["app", "imagenotfoundexception-nosuchkey-preconditionfailed"])
 def test_error_is_not_taken_for_absence(
-    aws: Aws, run: Program, monkeypatch: pytest.MonkeyPatch
+    name: str, aws: Aws, run: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denied = CloudError("An error occurred (AccessDenied): you are not authorized")
+    denied = CloudError(f"An error occurred (AccessDenied): you are not authorized to read {name}")
     monkeypatch.setattr(aws, "answer", lambda *_: denied)
     expect_errors(run.cloud, "AccessDenied")
 
