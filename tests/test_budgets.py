@@ -11,12 +11,13 @@ from conftest import Render
 from test_renders import paths, texts
 
 # What each part of the default project may add: files, and lines of code. Lines are counted as cloc
-# counts them, without blank lines, comments and docstrings: nobody should save on those.
+# counts them, without blank lines, comments and docstrings: nobody should save on those. What
+# tests/inside/ took over was taken off the first four.
 ALLOWED = {
-    "the spine, from data to a served prediction": (60, 2_500),
-    "promotion: gates, lock, journal, rollback, model card, CI": (10, 1_775),
-    "drift: profiles, statistics, performance": (8, 1_010),
-    "export: one serving format, ONNX, checked against the model": (6, 420),
+    "the spine, from data to a served prediction": (59, 2_350),
+    "promotion: gates, lock, journal, rollback, model card, CI": (9, 1_700),
+    "drift: profiles, statistics, performance": (6, 735),
+    "export: one serving format, ONNX, checked against the model": (5, 350),
     "serving: sources, batches, reload, workers, limits, metrics, protocol v2": (12, 1_320),
     "updates: make update, its workflow, hooks and other places for what is the user's": (8, 155),
     "tracking: creations repeated safely, patience per command, the sweeper": (1, 180),
@@ -25,6 +26,7 @@ ALLOWED = {
     "registries of other kinds: asked by name, and what differs in a file": (1, 75),
     "drift: rare values, more against fewer rows, windows judged by their own days": (0, 23),
     "splits that move with the data: days counted back from its last, and their refusals": (0, 37),
+    "data and models of other owners: times, columns, folders, large tables, native models": (0, 125),
 }
 FILES = sum(files for files, _ in ALLOWED.values())
 LINES_OF_CODE = sum(lines for _, lines in ALLOWED.values())
