@@ -512,7 +512,9 @@ def test_another_schema_with_other_data_and_another_model_passes(
     (path / "data/orders.csv").write_text(shop.run(python, str(SHOP / "orders.py")))
     shop.run(python, "pipelines/run_pipeline.py")
     shop.run(python, "-m", f"{PACKAGE}.promote_model", "promote")
-    native = shop.run(python, "-m", "pytest", "-q", "-k", "not test_lifecycle.py")
+    tests = f"src/{PACKAGE}/tests"  # in another order: with a service from the first test on
+    order = [f"{tests}/test_serving.py", tests, "-k", "not test_lifecycle.py"]
+    native = shop.run(python, "-m", "pytest", "-q", *order)
     assert " passed, 4 skipped" in native  # what is said of the export of a model that has none
     (path / "configs/model.yaml").write_text("strength: 1.0\n")
     exported = shop.run(python, "-m", "pytest", "-q", "-k", "test_export.py")

@@ -20,7 +20,6 @@ import yaml
 from ... import (
     comparison,
     config,
-    data,
     gates,
     preprocess,
     promote_model,
@@ -28,7 +27,9 @@ from ... import (
     registration,
     registry,
 )
+from ...config import DataConfig
 from ...contract import TARGET
+from ...data import load
 from ...evaluate import score
 from ...frames import model_frame, validate
 from ...lifecycle import Store, open_store
@@ -136,10 +137,12 @@ def _some(rows: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     folder = tmp_path_factory.mktemp("models")
-    settings = config.load("data", config.DataConfig)
-    rows = preprocess.split(validate(data.load(ROOT / settings.path), "the data"), settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "ROOT", ROOT)  # another test's service may stand in for the project
+        settings = config.load("data", DataConfig)
+        hyperparameters = config.load("model", ModelConfig)
+    rows = preprocess.split(validate(load(ROOT / settings.path), "the data"), settings)
     wrong = preprocess.Splits(*(part.assign(**{TARGET.name: _opposite(part)}) for part in rows))
-    hyperparameters = config.load("model", ModelConfig)
     _some(rows.holdout).to_parquet(folder / "holdout.parquet", index=False)
     return Models(
         _fit(rows, hyperparameters, folder / "good"),
