@@ -51,8 +51,8 @@ class Description(BaseModel):
 class Scorer:
     """A loaded bundle: instances in, one score each out, shape (instances,).
 
-    A score is what the model's own `predict` returns. An exported instance gets the same bits
-    whatever it is asked together with.
+    A score is what the model's own `predict` returns. An exported tree or network gives an instance
+    the same bits whatever it is asked together with; single precision, to `TOLERANCE`.
     """
 
     description: Description

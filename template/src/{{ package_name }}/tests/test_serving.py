@@ -180,7 +180,8 @@ anything = st.recursive(
 )
 
 
-instances = st.dictionaries(st.sampled_from(FEATURE_NAMES), anything)
+known = dict.fromkeys(FEATURE_NAMES, anything)
+instances = st.fixed_dictionaries({"unknown": anything}, optional=known)
 kinds = st.sampled_from(["FP64", "BYTES"])
 tensors = st.fixed_dictionaries(
     {"name": anything, "shape": anything, "datatype": kinds, "data": anything}
