@@ -26,7 +26,7 @@ ALLOWED = {
     "registries of other kinds: asked by name, and what differs in a file": (1, 75),
     "drift: rare values, more against fewer rows, windows judged by their own days": (0, 23),
     "splits that move with the data: days counted back from its last, and their refusals": (0, 37),
-    "data and models of other owners: times, columns, folders, large tables": (0, 125),
+    "data and models of other owners: times, columns, folders, large tables": (0, 145),
 }
 FILES = sum(files for files, _ in ALLOWED.values())
 LINES_OF_CODE = sum(lines for _, lines in ALLOWED.values())

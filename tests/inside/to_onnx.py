@@ -1,5 +1,6 @@
 """Tests run inside a rendered project: boosting is exported exactly, others where they can be."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from sklearn import ensemble
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
@@ -65,6 +66,17 @@ def test_values_at_every_threshold_go_the_same_way(rows: pd.DataFrame, tmp_path:
         if len(probe):
             scores, answers = scorer(to_instances(probe)), model.predict(probe)
             assert bundle.differ(scores, answers) <= 1e-12
+
+
+@pytest.mark.parametrize("model", [boosting, lambda: pipeline(Ridge())], ids=["boosting", "ridge"])
+def test_a_category_may_be_missing(
+    model: Callable[[], Model], rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    """To scikit-learn None is one more category; in a graph's input a text stands for it."""
+    gaps = {name: rows[name].mask(rows.index % 5 == n, None) for n, name in enumerate(CATEGORIES)}
+    rows = rows.assign(**gaps)
+    description = export.export(fit(model(), rows), rows, tmp_path)
+    assert description.runtime == "onnx", description.note
 
 
 def pipeline(estimator: Any) -> Model:

@@ -7,6 +7,7 @@ on categories. The trees below are ONNX's TreeEnsemble in double precision inste
 
 import math
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,10 +22,10 @@ from skl2onnx.common.data_types import (
     Int64TensorType,
     StringTensorType,
 )
-from sklearn.base import is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from .bundle import CATEGORY_INPUT, NUMBER_INPUT, SCORES
+from .bundle import CATEGORY_INPUT, MISSING, NUMBER_INPUT, SCORES
 from .contract import CATEGORIES, NUMBERS
 from .errors import ProjectError
 from .graphs import columns, inputs
@@ -51,6 +52,7 @@ def convert(model: Model, *, single: bool = False) -> onnx.ModelProto:
     Exception
         skl2onnx does not know an estimator in the pipeline.
     """
+    model = _told_of_missing(model)
     boosting = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
     number = FloatTensorType if single else DoubleTensorType
     found = convert_sklearn(
@@ -66,7 +68,7 @@ def convert(model: Model, *, single: bool = False) -> onnx.ModelProto:
     last = found.graph.output[-1].name
     numbers = "in.single" if single else NUMBER_INPUT
     nodes: list[onnx.NodeProto] = []
-    if single:
+    if single and NUMBERS:
         nodes.append(helper.make_node("Cast", [NUMBER_INPUT], [numbers], to=TensorProto.FLOAT))
     parts = ((CATEGORY_INPUT, CATEGORIES), (numbers, NUMBERS))
     nodes += [columns(name, features) for name, features in parts if features]
@@ -80,6 +82,26 @@ def convert(model: Model, *, single: bool = False) -> onnx.ModelProto:
     known = TREE_OPSET if ours else ML_OPSET
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", known)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+
+
+def _told_of_missing(model: Model) -> Model:
+    """Return a copy whose encoders know a missing category by the text that stands for it."""
+    copy = deepcopy(model)
+    for encoder in _encoders(copy):
+        encoder.categories_ = [
+            np.array([MISSING if each is None else each for each in known], dtype=known.dtype)
+            for known in encoder.categories_
+        ]
+    return copy
+
+
+def _encoders(part: Any) -> Iterator[Any]:
+    """Yield what holds learned categories in a pipeline, however deep."""
+    if hasattr(part, "categories_"):
+        yield part
+    held = vars(part).values() if isinstance(part, BaseEstimator) else part
+    for each in held if isinstance(part, BaseEstimator | list | tuple) else ():
+        yield from _encoders(each)
 
 
 # Tried in this order until one answers as the model does.
