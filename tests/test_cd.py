@@ -338,6 +338,19 @@ def test_stage_never_moves_alone_where_no_service_reads_the_registry(
     assert (render(tracking=tracking) / ".github/workflows/promote.yml").exists()
 
 
+@pytest.mark.parametrize("tracking", ["databricks", "sagemaker"])
+def test_what_needs_a_registry_is_not_offered_where_no_service_reads_it(
+    tracking: str, render: Render
+) -> None:
+    deployed = render(cloud=CLOUDS[0], tracking=tracking)
+    stages = re.findall(r"(?m)^FROM .* AS (\S+)$", (deployed / "deploy/Dockerfile").read_text())
+    assert "baked" in stages
+    assert "registry" not in stages
+    told = (deployed / "docs/serving.md").read_text()
+    assert [word for word in ("WEBHOOK_SECRET", "/hooks/registry", "webhook") if word in told] == []
+    assert "webhook" in (render(cloud=CLOUDS[0]) / "docs/serving.md").read_text()
+
+
 def test_each_job_is_given_its_environment(recorded: Recorded) -> None:
     for name in ("staging", "production"):
         recorded.record.write_text("")
