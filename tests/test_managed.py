@@ -114,8 +114,9 @@ def life(project: Project) -> None:
     project.done("make", "promote")
     assert project.status()["stages"] == {"staging": "2", "production": "2"}
     words = ("monitor_model", "--json", "--log", "predictions", "--last", "1h", "--version", "1")
-    watched = project.run("uv", "run", "--no-sync", *words)
-    assert watched.returncode == 11, watched.stdout + watched.stderr  # one row is too little
+    for more in ([], ["--request"]):  # reads alone, then writes the window down
+        watched = project.run("uv", "run", "--no-sync", *words, *more)
+        assert watched.returncode == 11, watched.stdout + watched.stderr  # one row is too little
     project.done("make", "rollback")
     told = project.status()
     assert told["stages"]["production"] == "1"
