@@ -47,6 +47,11 @@ def module(render: Render) -> Path:
     return render(cloud="cloud-run") / "deploy" / "terraform"
 
 
+def imported_from(module: Path) -> dict[str, str]:
+    """Return what makes Python find the project, and write nothing into it: it is shared."""
+    return {"PYTHONPATH": str(module.parents[1] / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 @pytest.fixture(scope="session")
 def mirror(render: Render, shared: Path) -> Path:
     return google_mirror(render, shared)
@@ -240,9 +245,8 @@ def test_who_releases_may_do_all_that_gcloud_asks_for(
         pytest.skip("GCLOUD IS NOT INSTALLED: nothing was asked")
     google = Google("http://127.0.0.1:9")
     google.start("app-production", "registry.example/placeholder")
-    source = str(module.parents[1] / "src")
     with answering(google) as port:
-        given = {**os.environ, **variables(tmp_path, port), "PYTHONPATH": source}
+        given = {**os.environ, **variables(tmp_path, port), **imported_from(module)}
         done = subprocess.run(
             [sys.executable, "-c", RELEASE], env=given, capture_output=True, text=True, check=False
         )
@@ -297,10 +301,7 @@ def test_nothing_starts_with_a_secret_that_was_never_given_a_value(
     name: str, module: Path, made: Made, tmp_path: Path
 ) -> None:
     placeholder = made['google_secret_manager_secret_version.unset["API_KEYS"]']["values"]
-    given = {
-        **os.environ, name: placeholder["secret_data"],
-        "PYTHONPATH": str(module.parents[1] / "src"),
-    }  # fmt: skip
+    given = {**os.environ, name: placeholder["secret_data"], **imported_from(module)}
     words = [sys.executable, "-c", "from flight_delays.settings import load; load()"]
     done = subprocess.run(
         words, cwd=tmp_path, env=given, capture_output=True, text=True, check=False
