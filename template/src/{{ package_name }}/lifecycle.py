@@ -43,10 +43,11 @@ def open_store(settings: Settings, what: str = "journal", *, writes: bool = True
     """Connect to the registry and find the model's journal, or monitoring's; writers make it."""
     client = tracking.connect(settings)
     name = tracking.beside_runs(settings, what)
-    found = tracking.find_experiment(client, name)
-    if writes and not found:
-        found = tracking.ensure_experiment(client, settings, name)
-    return Store(client, settings.model_name, found)
+    if writes:
+        experiment = tracking.ensure_experiment(client, settings, name)
+    else:
+        experiment = tracking.find_experiment(client, name)
+    return Store(client, settings.model_name, experiment)
 
 
 def carry_out(store: Store, move: Move) -> str:

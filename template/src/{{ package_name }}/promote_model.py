@@ -26,8 +26,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("--json", action="store_true", help="print JSON")
         _add_options(name, command)
     chosen = parser.parse_args(arguments)
-    both = chosen.command == "promote" and not chosen.to
-    if both and (chosen.json or chosen.expect or chosen.dry_run):
+    if _both(chosen) and (chosen.json or chosen.expect or chosen.dry_run):
         parser.error("--json, --expect and --dry-run are about one stage: add --to")
     return chosen
 
@@ -61,10 +60,13 @@ def _moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def _both(chosen: argparse.Namespace) -> bool:
+    return chosen.command == "promote" and not chosen.to
+
+
 def steps(chosen: argparse.Namespace) -> Iterator[argparse.Namespace]:
     """Yield what was chosen, a stage at a time."""
-    both = chosen.command == "promote" and not chosen.to
-    for stage in registry.STAGES if both else [getattr(chosen, "to", None)]:
+    for stage in registry.STAGES if _both(chosen) else [getattr(chosen, "to", None)]:
         yield argparse.Namespace(**vars(chosen) | {"to": stage})
 
 
